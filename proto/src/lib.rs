@@ -10,7 +10,7 @@ pub use problem::Problem;
 
 /// `control.v1`: the local API, on the daemon's unix socket.
 pub mod control {
-    #[expect(missing_docs, reason = "generated; the comments are in the .proto files")]
+    #[expect(missing_docs, unused_qualifications, reason = "generated; the comments are in the .proto files")]
     pub mod v1 {
         tonic::include_proto!("synesis.control.v1");
     }
@@ -26,7 +26,7 @@ pub mod mesh {
 
 /// `runtime.v1`: daemon (or gateway) to model process.
 pub mod runtime {
-    #[expect(missing_docs, reason = "generated; the comments are in the .proto files")]
+    #[expect(missing_docs, unused_qualifications, reason = "generated; the comments are in the .proto files")]
     pub mod v1 {
         tonic::include_proto!("synesis.runtime.v1");
     }
@@ -34,7 +34,7 @@ pub mod runtime {
 
 /// `gateway.v1`: administration of a running gateway.
 pub mod gateway {
-    #[expect(missing_docs, reason = "generated; the comments are in the .proto files")]
+    #[expect(missing_docs, unused_qualifications, reason = "generated; the comments are in the .proto files")]
     pub mod v1 {
         tonic::include_proto!("synesis.gateway.v1");
     }
