@@ -1,0 +1,53 @@
+# The one list of commands; CI calls it too. `make` alone prints it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Cargo.lock is what was tested; a build that would change it is an error.
+LOCKED := --locked
+TOOLS := $(CURDIR)/target/tools
+DENY_VERSION := 0.20.2
+
+.PHONY: help
+help: ## Prints this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo demo-stop
+demo: ## Shows the product on real models, from nothing; KEEP=1 DEMO_DIR=path leaves it running
+	@packaging/prerequisites build
+	@packaging/fetch-models
+	@$(CARGO) build $(LOCKED) --release -p synesisd -p synesis-runtime -p synctl -p synesis-gateway
+	@DEMO_DIR="$(DEMO_DIR)" KEEP="$(KEEP)" packaging/demo run
+
+demo-stop: ## Ends a demo that was left running (DEMO_DIR=path)
+	@DEMO_DIR="$(DEMO_DIR)" packaging/demo stop
+
+.PHONY: test
+test: prerequisites models fmt lint ## Everything that must hold; what CI calls
+	$(CARGO) build $(LOCKED) --workspace --all-targets
+	systemd/check
+	$(CARGO) test $(LOCKED) --workspace
+
+.PHONY: check
+check: fmt lint deny ## Quick: format, lints, dependencies, the tests that need no model
+	$(CARGO) test $(LOCKED) -p synesis-proto -p synesis-ledger -p synesis-store -p synesis-privacy -p synesis-supervise -p synesis-mesh
+	$(CARGO) test $(LOCKED) -p synesis-tests --test dependency_table
+
+.PHONY: fmt lint deny prerequisites models
+fmt: ## Fails when a file is not formatted
+	$(CARGO) fmt --all --check
+
+lint: ## clippy, warnings denied
+	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+
+deny: ## Licences, sources and banned crates (deny.toml); installs cargo-deny into target/tools once
+	@[ "$$($(TOOLS)/bin/cargo-deny --version 2>/dev/null)" = "cargo-deny $(DENY_VERSION)" ] || \
+	  $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny@$(DENY_VERSION)
+	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
+
+prerequisites: ## Installs the Debian packages that building and testing need
+	@packaging/prerequisites test
+
+models: ## Fetches and verifies the demo models, outside the tree
+	@packaging/fetch-models
