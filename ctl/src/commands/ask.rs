@@ -1,0 +1,146 @@
+//! `ask`: one request, its answer streamed as it is made, and what it took at the end.
+
+use std::path::Path;
+
+use serde::Serialize;
+use synesis_proto::control::v1::ask_event::Event;
+use synesis_proto::control::v1::done::Receipt;
+use synesis_proto::control::v1::{Done, Origin};
+
+use super::request::RequestArgs;
+use crate::connect::Daemon;
+use crate::failure::Failure;
+use crate::output::{Format, Output};
+use crate::receipt::{self, ReceiptJson};
+use crate::units;
+use crate::view::present;
+
+const SCHEMA: &str = "synesis.ask/1";
+
+pub(crate) async fn run(arguments: RequestArgs, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+    let request = arguments.into_request().await?;
+    let mut events = Daemon::connect(socket).await?.inference().ask(request).await?.into_inner();
+    let mut answer = String::new();
+    let mut done = None;
+    while let Some(event) = events.message().await? {
+        match event.event {
+            Some(Event::Delta(delta)) => match output.format() {
+                Format::Human => output.text(&delta.text).await?,
+                Format::Json => {
+                    output.json([Line::Delta { schema: SCHEMA, text: &delta.text }]).await?;
+                    answer.push_str(&delta.text);
+                }
+            },
+            Some(Event::Done(event)) => done = Some(event),
+            // Where it runs is told at the end; an event that this version does not know is not for it.
+            Some(Event::Routed(_)) | None => {}
+        }
+    }
+    match done {
+        Some(done) => finish(done, answer, output).await,
+        None => Err(Failure::Protocol("the answer ended without saying so".to_owned())),
+    }
+}
+
+async fn finish(done: Done, answer: String, output: &mut Output) -> Result<(), Failure> {
+    let receipt = receipt_of(&done);
+    output.end_line().await;
+    output.note(&footer(&done, receipt.as_ref()));
+    let fault = receipt.as_ref().and_then(ReceiptJson::fault);
+    if output.format() == Format::Json {
+        output.json([Line::done(done, answer, receipt)]).await?;
+    }
+    fault.map_or(Ok(()), Err)
+}
+
+/// What came as the receipt, if this answer has one.
+fn receipt_of(done: &Done) -> Option<ReceiptJson> {
+    match done.receipt.as_ref()? {
+        Receipt::Pending(pending) => pending.then(ReceiptJson::pending),
+        Receipt::SignedReceipt(bytes) => Some(receipt::decode(bytes, &done.request_id).into()),
+    }
+}
+
+/// One line about the answer: `cloud · gemma · 12 + 34 tokens · 1.4 s (first after 87 ms) · $0.000012345`.
+fn footer(done: &Done, receipt: Option<&ReceiptJson>) -> String {
+    let usage = done.usage.unwrap_or_default();
+    let origin = origin(done).unwrap_or("answered");
+    let model = match done.adapter.as_str() {
+        "" => done.model.clone(),
+        adapter => format!("{} + {adapter}", done.model),
+    };
+    let tokens = format!("{} + {} tokens", usage.input_tokens, usage.output_tokens);
+    let time =
+        format!("{} (first after {})", units::duration(done.total_ms), units::duration(done.first_token_ms));
+    let mut parts = vec![origin.to_owned(), model, tokens, time];
+    parts.extend(receipt.map(ReceiptJson::cost));
+    if done.finish_reason == "length" {
+        parts.push("cut at the token limit".to_owned());
+    }
+    if done.unknown_placeholders > 0 {
+        parts.push(format!("{} unknown placeholders left in the text", done.unknown_placeholders));
+    }
+    parts.join(" · ")
+}
+
+fn origin(done: &Done) -> Option<&'static str> {
+    match done.origin() {
+        Origin::Local => Some("local"),
+        Origin::Cloud => Some("cloud"),
+        Origin::Unspecified => None,
+    }
+}
+
+/// The JSON lines of the contract.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line<'a> {
+    Delta { schema: &'static str, text: &'a str },
+    Done(Box<DoneLine>),
+}
+
+#[derive(Debug, Serialize)]
+struct DoneLine {
+    schema: &'static str,
+    text: String,
+    origin: Option<&'static str>,
+    reason: Option<String>,
+    model: Option<String>,
+    adapter: Option<String>,
+    adapter_generation: u64,
+    usage: UsageJson,
+    first_token_ms: u64,
+    total_ms: u64,
+    request_id: String,
+    finish_reason: Option<String>,
+    unknown_placeholders: u32,
+    receipt: Option<ReceiptJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct UsageJson {
+    input_tokens: u32,
+    output_tokens: u32,
+}
+
+impl Line<'_> {
+    fn done(done: Done, text: String, receipt: Option<ReceiptJson>) -> Self {
+        let usage = done.usage.unwrap_or_default();
+        Self::Done(Box::new(DoneLine {
+            schema: SCHEMA,
+            text,
+            origin: origin(&done),
+            reason: present(done.reason),
+            model: present(done.model),
+            adapter: present(done.adapter),
+            adapter_generation: done.adapter_generation,
+            usage: UsageJson { input_tokens: usage.input_tokens, output_tokens: usage.output_tokens },
+            first_token_ms: units::whole_ms(done.first_token_ms),
+            total_ms: units::whole_ms(done.total_ms),
+            request_id: done.request_id,
+            finish_reason: present(done.finish_reason),
+            unknown_placeholders: done.unknown_placeholders,
+            receipt,
+        }))
+    }
+}

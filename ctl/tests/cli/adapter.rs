@@ -1,0 +1,134 @@
+//! `adapter`.
+
+use serde_json::json;
+use synesis_proto::control::v1::*;
+use synesis_proto::{Problem, reason};
+use tonic::Code;
+
+use crate::fake::{Asked, Fake, Script};
+use crate::run::{at, synctl};
+
+fn record() -> AdapterRecord {
+    AdapterRecord {
+        name: "legal".into(),
+        sha256: "ab".repeat(32),
+        size_bytes: 2_140_000,
+        rank: 8,
+        alpha: 16.0,
+        architecture: "llama".into(),
+        targets: vec!["attn_q".into(), "attn_v".into()],
+        imported_at: "2026-01-01T00:00:00Z".into(),
+        active: true,
+    }
+}
+
+#[test]
+fn a_file_arrives_whole_in_chunks_under_the_name_of_its_stem() {
+    let fake = Fake::start(Script { record: record(), ..Script::default() });
+    let content: Vec<u8> = (0..600_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let path = fake.file("contracts.v2.gguf", &content);
+    let ended = synctl(&fake.socket, &["adapter", "import", path.to_str().unwrap(), "--json"]).expect(0);
+    let object = ended.object();
+    assert_eq!(*at(&object, "schema"), json!("synesis.adapter/1"));
+    assert_eq!(*at(&object, "name"), json!("contracts.v2"));
+    assert_eq!(*at(&object, "rank"), json!(8));
+    let Some(Asked::Imported { name, bytes, chunks }) = fake.asked().pop() else {
+        panic!("{:?}", fake.asked())
+    };
+    assert_eq!((name.as_str(), chunks), ("contracts.v2", 3));
+    assert!(bytes == content, "the bytes differ");
+}
+
+#[test]
+fn a_name_may_be_given_and_an_empty_file_is_still_sent() {
+    let fake = Fake::start(Script { record: record(), ..Script::default() });
+    let path = fake.file("x.gguf", b"");
+    let ended = synctl(&fake.socket, &["adapter", "import", "mine", path.to_str().unwrap()]).expect(0);
+    assert!(ended.stdout.starts_with("mine  rank 8, alpha 16, 2.1 MB, for llama\n"), "{}", ended.stdout);
+    assert!(ended.stderr.starts_with("importing "), "{}", ended.stderr);
+    let asked = fake.asked().pop();
+    assert!(matches!(&asked, Some(Asked::Imported { name, chunks: 1, .. }) if name == "mine"), "{asked:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_never_taken_for_a_whole_one() {
+    let fake = Fake::start(Script { record: record(), ..Script::default() });
+    let missing = fake.dir.path().join("missing.gguf");
+    synctl(&fake.socket, &["adapter", "import", missing.to_str().unwrap()]).expect_failure(9, "missing.gguf");
+    // A folder opens, and fails at the first read: after the call began.
+    let folder = fake.dir.path().to_str().unwrap();
+    synctl(&fake.socket, &["adapter", "import", "folder", folder]).expect_failure(1, "cannot read");
+    assert!(!fake.asked().iter().any(|asked| matches!(asked, Asked::Imported { .. })), "{:?}", fake.asked());
+}
+
+#[test]
+fn the_list_shows_which_one_is_active() {
+    let list = ListAdaptersReply { adapters: vec![record()], generation: 4 };
+    let fake = Fake::start(Script { list, ..Script::default() });
+    let object = synctl(&fake.socket, &["adapter", "list", "--json"]).expect(0).object();
+    assert_eq!(*at(&object, "generation"), json!(4));
+    assert_eq!(object["adapters"][0]["name"], "legal");
+    assert_eq!(object["adapters"][0]["active"], json!(true));
+    let human = synctl(&fake.socket, &["adapter", "list"]).expect(0);
+    assert!(human.stdout.contains("yes, generation 4"), "{}", human.stdout);
+    let none = Fake::start(Script::default());
+    assert!(synctl(&none.socket, &["adapter", "list"]).expect(0).stdout.starts_with("no adapters"));
+}
+
+#[test]
+fn a_swap_prints_name_generation_previous_and_time() {
+    let swap = SwapReply { name: "legal".into(), generation: 5, previous: "medical".into(), swap_ms: 9.7 };
+    let fake = Fake::start(Script { swap, ..Script::default() });
+    let arguments = ["adapter", "swap", "legal", "--expect-generation", "4", "--json"];
+    let object = synctl(&fake.socket, &arguments).expect(0).object();
+    let expected = json!({
+        "schema": "synesis.swap/1", "name": "legal", "generation": 5, "previous": "medical", "swap_ms": 10,
+        "swap_us": 9_700,
+    });
+    assert_eq!(object, expected);
+    let Some(Asked::Swap(request)) = fake.asked().pop() else { panic!("{:?}", fake.asked()) };
+    assert_eq!(request, SwapRequest { name: "legal".into(), expected_generation: Some(4) });
+}
+
+#[test]
+fn off_goes_back_to_the_base_model_which_has_no_name() {
+    let swap = SwapReply { name: String::new(), generation: 6, previous: "legal".into(), swap_ms: 0.1 };
+    let fake = Fake::start(Script { swap, ..Script::default() });
+    let object = synctl(&fake.socket, &["adapter", "off", "--json"]).expect(0).object();
+    assert!(at(&object, "name").is_null());
+    assert!(matches!(fake.asked().pop(), Some(Asked::Off(OffRequest { expected_generation: None }))));
+    let human = synctl(&fake.socket, &["adapter", "off"]).expect(0);
+    assert!(human.stdout.starts_with("the base model answers from now on"), "{}", human.stdout);
+}
+
+#[test]
+fn an_unknown_adapter_is_not_found() {
+    let refuse =
+        Problem::new(Code::NotFound, reason::ADAPTER_NOT_FOUND, "no adapter x", "synctl adapter list");
+    let fake = Fake::start(Script { refuse: Some(refuse), ..Script::default() });
+    synctl(&fake.socket, &["adapter", "swap", "x"]).expect_failure(9, "no adapter x");
+    synctl(&fake.socket, &["adapter", "rm", "x"]).expect_failure(9, "no adapter x");
+}
+
+#[test]
+fn a_refused_import_ends_with_its_reason() {
+    let refuse = Problem::new(
+        Code::InvalidArgument,
+        reason::ADAPTER_INVALID,
+        "the file is truncated",
+        "copy it again",
+    );
+    let fake = Fake::start(Script { refuse: Some(refuse), ..Script::default() });
+    // Larger than the flow-control window: the refusal comes while chunks are still to be sent.
+    let path = fake.file("big.gguf", vec![7; 8 << 20]);
+    synctl(&fake.socket, &["adapter", "import", path.to_str().unwrap()])
+        .expect_failure(1, "the file is truncated");
+}
+
+#[test]
+fn a_removed_adapter_is_named() {
+    let fake = Fake::start(Script::default());
+    let object = synctl(&fake.socket, &["adapter", "rm", "legal", "--json"]).expect(0).object();
+    assert_eq!(*at(&object, "removed"), json!("legal"));
+    assert!(matches!(&fake.asked()[..], [Asked::Removed(name)] if name == "legal"));
+}
