@@ -1,0 +1,316 @@
+//! The driver: feeds the state machine with what happens, does what it says, and publishes the status.
+
+use std::mem::discriminant;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rand::RngExt;
+use synesis_proto::mesh::v1;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::dial::{Network, Udp};
+use super::handle::{Shared, TunnelHandle};
+use super::link::{self, LinkHandle, News, Order};
+use super::state::{Effect, Event, State, step};
+use super::{Failure, TunnelConfig, TunnelEvent, TunnelState, TunnelStatus, Verdict};
+use crate::identity::DeviceIdentity;
+use crate::kind::CLOSE_NORMAL;
+
+const EVENTS: usize = 64;
+const NEWS: usize = 16;
+/// A stopping device waits this long for its close to leave the machine.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// The device's tunnel, in two parts: handles to use it, and the driver that somebody has to run.
+#[derive(Debug)]
+pub struct Tunnel;
+
+impl Tunnel {
+    /// A tunnel that does nothing until its driver runs.
+    #[expect(clippy::new_ret_no_self, reason = "a tunnel is its two parts")]
+    pub fn new(config: TunnelConfig, identity: Option<Arc<DeviceIdentity>>) -> (TunnelHandle, TunnelDriver) {
+        Self::over(config, identity, Arc::new(Udp))
+    }
+
+    pub(super) fn over(
+        config: TunnelConfig,
+        identity: Option<Arc<DeviceIdentity>>,
+        network: Arc<dyn Network>,
+    ) -> (TunnelHandle, TunnelDriver) {
+        let state = if identity.is_some() { State::Offline } else { State::Unenrolled };
+        let shared = Arc::new(Shared {
+            status: watch::Sender::new(explain(state, None)),
+            link: watch::Sender::new(None),
+            identity: watch::Sender::new(identity),
+            redial: Notify::new(),
+            events: broadcast::Sender::new(EVENTS),
+            timing: config.timing,
+        });
+        (TunnelHandle { shared: shared.clone() }, TunnelDriver { config, shared, network })
+    }
+}
+
+/// Keeps the tunnel up while it runs.
+#[derive(Debug)]
+pub struct TunnelDriver {
+    config: TunnelConfig,
+    shared: Arc<Shared>,
+    network: Arc<dyn Network>,
+}
+
+impl TunnelDriver {
+    /// Runs until `stop`; never gives up before. May be run again afterwards. When the future is dropped, the
+    /// connection goes with it.
+    pub async fn run(&mut self, stop: CancellationToken) {
+        let mut identity = self.shared.identity.subscribe();
+        let has_identity = identity.borrow_and_update().is_some();
+        let mut run = Run::new(self, if has_identity { State::Offline } else { State::Unenrolled });
+        run.apply(Event::Start);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Ok(()) = identity.changed() => {
+                    let set = identity.borrow_and_update().is_some();
+                    run.apply(if set { Event::IdentitySet } else { Event::IdentityCleared });
+                }
+                () = run.shared.redial.notified() => run.apply(Event::Reconnect),
+                news = next_news(&mut run.current) => run.hear(news),
+                () = due(run.timer) => {
+                    run.timer = None;
+                    run.apply(Event::Due);
+                }
+                Some(_) = run.tasks.join_next() => {}
+            }
+        }
+        let leaving = run.link.as_ref().map(|link| link.endpoint.clone());
+        run.apply(Event::Stop);
+        if let Some(endpoint) = leaving {
+            // The gateway notices a lost close by itself, only later.
+            let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+        }
+    }
+}
+
+/// The dial or connection the machine is about.
+struct Current {
+    task: AbortHandle,
+    news: mpsc::Receiver<News>,
+}
+
+/// What only a running driver has.
+struct Run {
+    config: TunnelConfig,
+    shared: Arc<Shared>,
+    network: Arc<dyn Network>,
+    state: State,
+    timer: Option<Instant>,
+    tasks: JoinSet<()>,
+    current: Option<Current>,
+    link: Option<LinkHandle>,
+    announce: Option<TunnelEvent>,
+    // What the status shows beside the state.
+    failure: Option<Failure>,
+    gateway: Option<String>,
+    welcome: Option<Arc<v1::Welcome>>,
+    since: Option<SystemTime>,
+    rtt: Option<Duration>,
+}
+
+impl Run {
+    fn new(driver: &TunnelDriver, state: State) -> Self {
+        Self {
+            config: driver.config.clone(),
+            shared: driver.shared.clone(),
+            network: driver.network.clone(),
+            state,
+            timer: None,
+            tasks: JoinSet::new(),
+            current: None,
+            link: None,
+            announce: None,
+            failure: None,
+            gateway: driver.config.endpoints.first().cloned(),
+            welcome: None,
+            since: None,
+            rtt: None,
+        }
+    }
+
+    /// One step: decide, act, publish, and only then tell the news, so that who hears it sees the new status.
+    fn apply(&mut self, event: Event) {
+        let (next, effects) = step(self.state, event);
+        if discriminant(&next) != discriminant(&self.state) {
+            // A timer belongs to the state that set it.
+            self.timer = None;
+            tracing::debug!(from = ?self.state, to = ?next, ?event, "tunnel");
+        }
+        self.state = next;
+        for effect in effects {
+            self.perform(effect);
+        }
+        self.publish();
+        if let Some(event) = self.announce.take() {
+            // Nobody has to listen.
+            let _ = self.shared.events.send(event);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Dial => self.dial(),
+            Effect::Hangup => self.hang_up(),
+            Effect::Release => {
+                self.current = None;
+                if let Some(link) = self.forget_link()
+                    && link.orders.try_send(Order::Leave).is_err()
+                {
+                    link.connection.close(CLOSE_NORMAL.into(), b"moving");
+                }
+            }
+            Effect::AnnounceUp => {
+                self.since = Some(SystemTime::now());
+                self.failure = None;
+                self.shared.link.send_replace(self.link.clone());
+                self.announce = Some(TunnelEvent::Up);
+                tracing::info!(gateway = self.gateway, "tunnel up");
+            }
+            Effect::AnnounceDown => self.announce = Some(TunnelEvent::Down),
+            Effect::AwaitStable => self.timer = Some(Instant::now() + self.config.timing.stable_after),
+            Effect::AwaitRetry { attempt } => {
+                let wait = self.config.timing.backoff.draw(attempt, &mut rand::rng());
+                self.timer = Some(Instant::now() + wait);
+                let reason = self.failure.as_ref().map(|failure| failure.reason.as_str());
+                tracing::info!(reason, ?wait, "tunnel down, dialling again after a wait");
+            }
+            Effect::AwaitMove { within } => {
+                self.timer = Some(Instant::now() + within.mul_f64(rand::rng().random::<f64>()));
+            }
+        }
+    }
+
+    fn dial(&mut self) {
+        let Some(identity) = self.shared.identity.borrow().clone() else { return };
+        if self.config.endpoints.is_empty() {
+            self.gateway = Some(identity.gateway.clone());
+        }
+        let (news_in, news) = mpsc::channel(NEWS);
+        let task = self.tasks.spawn(link::run(self.config.clone(), identity, self.network.clone(), news_in));
+        self.current = Some(Current { task, news });
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(current) = self.current.take() {
+            current.task.abort();
+        }
+        if let Some(link) = self.forget_link() {
+            link.connection.close(CLOSE_NORMAL.into(), b"the device hangs up");
+        }
+    }
+
+    /// From here on nobody opens work on the link.
+    fn forget_link(&mut self) -> Option<LinkHandle> {
+        self.shared.link.send_replace(None);
+        (self.welcome, self.since, self.rtt) = (None, None, None);
+        self.link.take()
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Up(up) => {
+                self.link = Some(up.handle);
+                self.welcome = Some(up.welcome);
+                self.gateway = Some(up.gateway);
+                self.apply(Event::Connected);
+            }
+            News::Rtt(rtt) => {
+                self.rtt = Some(rtt);
+                self.publish();
+            }
+            News::Prewarm(adapter) => {
+                // Nobody has to listen.
+                let _ = self.shared.events.send(TunnelEvent::Prewarm { adapter });
+            }
+            News::Drain(within) => self.apply(Event::Drain { within }),
+            News::Ended(failure) => {
+                let verdict = failure.verdict;
+                if verdict != Verdict::Retry {
+                    tracing::warn!(reason = failure.reason, next_step = failure.next_step, "tunnel refused");
+                }
+                self.failure = Some(failure);
+                self.apply(Event::Failed(verdict));
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let mut status = explain(self.state, self.failure.as_ref());
+        status.gateway = self.gateway.clone();
+        if status.state.carries_work() {
+            status.rtt = self.rtt;
+            status.connected_since = self.since;
+            status.welcome = self.welcome.clone();
+        }
+        if status.state == TunnelState::Backoff {
+            status.retry_at = self.timer;
+        }
+        self.shared.status.send_if_modified(|current| {
+            let changed = *current != status;
+            *current = status;
+            changed
+        });
+    }
+}
+
+impl Drop for Run {
+    /// A driver that is dropped in the middle leaves no connection, and no status that claims one.
+    fn drop(&mut self) {
+        self.apply(Event::Stop);
+    }
+}
+
+/// A status with the state, and why it is not up.
+fn explain(state: State, failure: Option<&Failure>) -> TunnelStatus {
+    let mut status = TunnelStatus::new(match state {
+        State::Unenrolled => TunnelState::Unenrolled,
+        State::Offline => TunnelState::Offline,
+        State::Connecting { .. } => TunnelState::Connecting,
+        State::Up { .. } => TunnelState::Up,
+        State::Draining => TunnelState::Draining,
+        State::Backoff { .. } => TunnelState::Backoff,
+        State::Revoked => TunnelState::Revoked,
+    });
+    let (reason, next_step) = match (state, failure) {
+        (State::Up { .. }, _) => return status,
+        (State::Unenrolled, _) => (
+            "this device is not enrolled",
+            "run synctl enroll --gateway HOST:PORT --ca FILE --token-file FILE",
+        ),
+        (State::Offline, _) => ("the tunnel is stopped", ""),
+        (State::Draining, _) => ("the gateway asked this device to move to another connection", ""),
+        (_, Some(failure)) => (failure.reason.as_str(), failure.next_step.as_str()),
+        (_, None) => ("the first connection is being made", ""),
+    };
+    status.reason = Some(reason.to_owned());
+    status.next_step = Some(next_step.to_owned()).filter(|step| !step.is_empty());
+    status
+}
+
+/// The next report of the current link; waits for ever without one.
+async fn next_news(current: &mut Option<Current>) -> News {
+    let Some(current) = current else { return std::future::pending().await };
+    current
+        .news
+        .recv()
+        .await
+        .unwrap_or_else(|| News::Ended(Failure::lost("the connection's task ended early")))
+}
+
+async fn due(timer: Option<Instant>) {
+    match timer {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

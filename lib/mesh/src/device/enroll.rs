@@ -1,0 +1,146 @@
+//! Becoming a device: a key is made here, the gateway signs it for a one-time token. Trusts nothing but the CA it
+//! is given.
+
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use synesis_proto::mesh::v1;
+use synesis_proto::mesh::v1::enroll_reply::Message as Reply;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::dial::{Dialled, Udp, dial};
+use super::{Failure, Verdict};
+use crate::frame::FrameError;
+use crate::identity::{DeviceIdentity, DeviceKey, IdentityError, ReceiptKey, certificates_from_pem};
+use crate::kind::{CLOSE_NORMAL, ErrorCode, MAX_ENROLL_FRAME};
+use crate::stream::RawStream;
+use crate::tls;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The gateway gets this long to hear the goodbye.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Why a device was not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// The CA text holds no usable certificate.
+    #[error("the CA file holds no usable certificate")]
+    CaUnreadable(#[source] IdentityError),
+    /// No answer.
+    #[error("{reason}")]
+    Unreachable {
+        /// What happened.
+        reason: String,
+        /// What to do.
+        next_step: String,
+    },
+    /// Who answered is not signed by the given CA.
+    #[error("{reason}")]
+    Untrusted {
+        /// What happened.
+        reason: String,
+        /// What to do.
+        next_step: String,
+    },
+    /// The gateway said no.
+    #[error("the gateway refused: {message}")]
+    Refused {
+        /// Why, if this version knows the code.
+        code: Option<ErrorCode>,
+        /// Why, as the gateway put it.
+        message: String,
+        /// What to do.
+        next_step: String,
+    },
+    /// The gateway said yes, and sent something that does not make an identity.
+    #[error("the gateway's answer does not make an identity: {0}")]
+    BadReply(String),
+    /// No key could be made.
+    #[error("a key could not be made")]
+    Key(#[source] IdentityError),
+}
+
+impl From<Failure> for EnrollError {
+    fn from(failure: Failure) -> Self {
+        let Failure { verdict, untrusted, reason, next_step } = failure;
+        match verdict {
+            _ if untrusted => Self::Untrusted { reason, next_step },
+            Verdict::Retry => Self::Unreachable { reason, next_step },
+            Verdict::Refused | Verdict::Revoked => Self::Refused { code: None, message: reason, next_step },
+        }
+    }
+}
+
+/// Enrols this device at `gateway` (`host:port`), which has to prove itself to the CA in `ca_pem`. The identity is
+/// returned, not stored.
+///
+/// # Errors
+/// Each cause that a person can do something about has its own [`EnrollError`].
+pub async fn enroll(
+    gateway: &str,
+    ca_pem: &[u8],
+    token: &str,
+    agent: &str,
+) -> Result<DeviceIdentity, EnrollError> {
+    let ca = certificates_from_pem(ca_pem).map_err(EnrollError::CaUnreadable)?;
+    let crypto = tls::enrolling(&ca).map_err(|error| match error {
+        tls::TlsError::Identity(error) => EnrollError::CaUnreadable(error),
+        other => EnrollError::CaUnreadable(IdentityError::CertificatePem(other.to_string())),
+    })?;
+    let key = DeviceKey::generate().map_err(EnrollError::Key)?;
+    let request = v1::EnrollRequest {
+        token: token.to_owned(),
+        csr_der: key.csr_der().map_err(EnrollError::Key)?.into(),
+        agent: agent.to_owned(),
+    };
+    let dialled = dial(&[gateway.to_owned()], crypto, CONNECT_TIMEOUT, &Udp).await?;
+    let answer = timeout(REPLY_TIMEOUT, exchange(&dialled, &request)).await;
+    dialled.connection.close(CLOSE_NORMAL.into(), b"");
+    // The gateway notices a lost close by itself, only later.
+    let _ = timeout(FAREWELL, dialled.endpoint.wait_idle()).await;
+    let late = |_| Failure::unreachable(gateway, "it did not answer the request");
+    let answer = answer.map_err(late)?.map_err(|error| Failure::frame(gateway, &error))?;
+    match answer.message {
+        Some(Reply::Enrolled(enrolled)) => identity(gateway, key, ca, enrolled),
+        Some(Reply::Problem(problem)) => Err(EnrollError::Refused {
+            code: ErrorCode::from_number(problem.code.into()),
+            message: problem.message,
+            next_step: problem.next_step,
+        }),
+        None => Err(EnrollError::BadReply("it is empty".to_owned())),
+    }
+}
+
+async fn exchange(dialled: &Dialled, request: &v1::EnrollRequest) -> Result<v1::EnrollReply, FrameError> {
+    let stream = dialled.connection.open_bi().await.map_err(FrameError::ConnectionLost)?;
+    let raw = RawStream::new(stream, None);
+    let (mut tx, mut rx) = (raw.tx.with_limit(MAX_ENROLL_FRAME), raw.rx.with_limit(MAX_ENROLL_FRAME));
+    tx.write(request).await?;
+    tx.finish().await?;
+    rx.read().await?.ok_or(FrameError::Truncated)
+}
+
+fn identity(
+    gateway: &str,
+    key: DeviceKey,
+    ca: Vec<CertificateDer<'static>>,
+    enrolled: v1::Enrolled,
+) -> Result<DeviceIdentity, EnrollError> {
+    let bad = |error: &dyn std::fmt::Display| EnrollError::BadReply(error.to_string());
+    let receipt_keys: Result<Vec<ReceiptKey>, _> =
+        enrolled.receipt_keys.into_iter().map(ReceiptKey::try_from).collect();
+    let identity = DeviceIdentity {
+        device_id: Uuid::parse_str(&enrolled.device_id).map_err(|e| bad(&e))?,
+        account: enrolled.account,
+        trust_domain: enrolled.trust_domain.parse().map_err(|e| bad(&e))?,
+        key,
+        chain: enrolled.certificate_chain.into_iter().map(|der| der.to_vec().into()).collect(),
+        ca,
+        receipt_keys: receipt_keys.map_err(|e| bad(&e))?,
+        gateway: gateway.to_owned(),
+    };
+    identity.check().map_err(|e| bad(&e))?;
+    Ok(identity)
+}

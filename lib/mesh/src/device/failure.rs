@@ -1,0 +1,157 @@
+//! Why a dial or a connection failed: one sentence for people, one verdict for the state machine. The only place
+//! that reads QUIC's and TLS's error codes.
+
+use std::io;
+
+use quinn::ConnectionError;
+use synesis_proto::mesh::v1;
+
+use crate::frame::FrameError;
+use crate::identity::IdentityError;
+use crate::kind::ErrorCode;
+use crate::tls::TlsError;
+
+/// QUIC carries a TLS alert as `0x100 + alert` (RFC 9001, section 4.8).
+const CRYPTO_ERRORS: std::ops::Range<u64> = 0x100..0x200;
+const ALERT_CERTIFICATE_EXPIRED: u64 = 45;
+const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
+
+const ENROLL_AGAIN: &str = "enrol this device again with a new token";
+
+/// What the state machine has to know about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may work the next time.
+    Retry,
+    /// It will not work until somebody changes something; trying goes on, slowly.
+    Refused,
+    /// The identity was taken back; trying stops.
+    Revoked,
+}
+
+/// A failed dial or a lost connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failure {
+    /// What to make of it.
+    pub verdict: Verdict,
+    /// Whether the gateway failed our check of its certificate.
+    pub untrusted: bool,
+    /// What happened, as a sentence without a period.
+    pub reason: String,
+    /// What to do about it.
+    pub next_step: String,
+}
+
+impl Failure {
+    pub(super) fn new(verdict: Verdict, reason: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self { verdict, untrusted: false, reason: reason.into(), next_step: next_step.into() }
+    }
+
+    pub(super) fn unreachable(gateway: &str, why: &str) -> Self {
+        let next = format!("check that the gateway runs and that UDP to {gateway} is open");
+        Self::new(Verdict::Retry, format!("the gateway {gateway} could not be reached: {why}"), next)
+    }
+
+    pub(super) fn unresolved(gateway: &str, error: &io::Error) -> Self {
+        let next = "check the gateway's name and this device's DNS";
+        Self::new(Verdict::Retry, format!("the gateway {gateway} could not be resolved: {error}"), next)
+    }
+
+    pub(super) fn lost(why: impl Into<String>) -> Self {
+        Self::new(Verdict::Retry, why, "nothing to do: it reconnects by itself")
+    }
+
+    /// A problem the gateway stated.
+    pub(super) fn problem(problem: &v1::Problem) -> Self {
+        Self::stated(problem.code.into(), &problem.message, &problem.next_step)
+    }
+
+    fn stated(code: u64, text: &str, next_step: &str) -> Self {
+        let known = ErrorCode::from_number(code);
+        let name = known.map_or_else(|| format!("code {code}"), |code| code.as_str().to_owned());
+        let text = if text.is_empty() { name } else { format!("{text} ({name})") };
+        let verdict = match known {
+            Some(ErrorCode::Revoked) => Verdict::Revoked,
+            Some(code) if !code.retryable() => Verdict::Refused,
+            _ => Verdict::Retry,
+        };
+        let next = match (next_step, known) {
+            ("", Some(ErrorCode::Revoked | ErrorCode::UnknownDevice)) => ENROLL_AGAIN,
+            ("", Some(ErrorCode::VersionUnsupported)) => "update this device or the gateway",
+            ("", _) => "see the gateway's log",
+            (stated, _) => stated,
+        };
+        match known {
+            Some(ErrorCode::Draining) => Self::lost(format!("the gateway is going away: {text}")),
+            _ => Self::new(verdict, format!("the gateway ended the connection: {text}"), next),
+        }
+    }
+
+    /// A connection that failed or ended.
+    pub(super) fn connection(gateway: &str, error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::ApplicationClosed(close) => {
+                let text = String::from_utf8_lossy(&close.reason);
+                Self::stated(close.error_code.into_inner(), &text, "")
+            }
+            // Our side refused the gateway's handshake.
+            ConnectionError::TransportError(error) if CRYPTO_ERRORS.contains(&u64::from(error.code)) => {
+                let reason = format!("the gateway {gateway} did not prove itself: {}", error.reason);
+                let next = "check the address; if the gateway has a new CA, enrol again with it";
+                Self { untrusted: true, ..Self::new(Verdict::Refused, reason, next) }
+            }
+            // The gateway refused ours.
+            ConnectionError::ConnectionClosed(close)
+                if CRYPTO_ERRORS.contains(&u64::from(close.error_code)) =>
+            {
+                Self::certificate_refused(u64::from(close.error_code) - CRYPTO_ERRORS.start)
+            }
+            ConnectionError::TimedOut => Self::unreachable(gateway, "no answer"),
+            ConnectionError::Reset => Self::lost("the gateway restarted"),
+            ConnectionError::VersionMismatch => {
+                Self::new(Verdict::Refused, "no QUIC version in common", "update this device or the gateway")
+            }
+            other => Self::lost(format!("the connection was lost: {other}")),
+        }
+    }
+
+    fn certificate_refused(alert: u64) -> Self {
+        match alert {
+            ALERT_CERTIFICATE_EXPIRED => Self::new(
+                Verdict::Refused,
+                "the gateway refused this device's certificate: it has expired, or a clock is wrong",
+                "check the clock; then enrol this device again with a new token",
+            ),
+            ALERT_NO_APPLICATION_PROTOCOL => Self::new(
+                Verdict::Refused,
+                "the gateway does not speak this device's protocol",
+                "update this device or the gateway",
+            ),
+            alert => Self::new(
+                Verdict::Refused,
+                format!("the gateway refused this device's certificate (TLS alert {alert})"),
+                ENROLL_AGAIN,
+            ),
+        }
+    }
+
+    /// A control stream that failed.
+    pub(super) fn frame(gateway: &str, error: &FrameError) -> Self {
+        match error {
+            FrameError::ConnectionLost(error) => Self::connection(gateway, error),
+            FrameError::Refused(problem) => Self::problem(problem),
+            other => Self::lost(format!("the control stream failed: {other}")),
+        }
+    }
+
+    pub(super) fn identity(error: &TlsError) -> Self {
+        Self::new(Verdict::Refused, format!("this device's identity is not usable: {error}"), ENROLL_AGAIN)
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        Self::identity(&TlsError::from(error))
+    }
+}

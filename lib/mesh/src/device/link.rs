@@ -1,0 +1,272 @@
+//! One connection from its dial to its end: hello, then the control loop. Reports to the driver, and dies with it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use synesis_proto::mesh::v1;
+use synesis_proto::mesh::v1::control_down::Message as Down;
+use synesis_proto::mesh::v1::control_up::Message as Up;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::dial::{Dialled, Network, dial};
+use super::liveness::{Due, Liveness};
+use super::{Failure, TunnelConfig, Verdict};
+use crate::frame::{FrameError, FrameReader, FrameWriter};
+use crate::identity::DeviceIdentity;
+use crate::kind::{PROTOCOL_VERSIONS, StreamKind};
+use crate::stream::{RawStream, RecvHalf, SendHalf};
+use crate::tls;
+
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+/// A gateway cannot ask for heartbeats faster or slower than this.
+const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+const ORDERS: usize = 8;
+
+/// What a link reports to the driver.
+pub(super) enum News {
+    Up(Box<LinkUp>),
+    Rtt(Duration),
+    Prewarm(String),
+    Drain(Duration),
+    Ended(Failure),
+}
+
+/// A welcomed link.
+pub(super) struct LinkUp {
+    pub(super) handle: LinkHandle,
+    pub(super) welcome: Arc<v1::Welcome>,
+    pub(super) gateway: String,
+}
+
+/// What others may do with a link.
+#[derive(Debug, Clone)]
+pub(super) struct LinkHandle {
+    pub(super) endpoint: quinn::Endpoint,
+    pub(super) connection: quinn::Connection,
+    pub(super) orders: mpsc::Sender<Order>,
+    /// Counts the open work streams.
+    pub(super) busy: watch::Sender<usize>,
+}
+
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Send a heartbeat now and answer with its round trip.
+    Ping(oneshot::Sender<Duration>),
+    /// Say goodbye and go, without closing the connection under the work that runs on it.
+    Leave,
+}
+
+/// Runs a link from dial to end. Returns early when the driver no longer listens.
+pub(super) async fn run(
+    config: TunnelConfig,
+    identity: Arc<DeviceIdentity>,
+    network: Arc<dyn Network>,
+    news: mpsc::Sender<News>,
+) {
+    let ended = match connect(&config, &identity, &*network).await {
+        Ok((link, up)) => {
+            if news.send(News::Up(Box::new(up))).await.is_err() {
+                return;
+            }
+            link.serve(&news).await
+        }
+        Err(failure) => Some(failure),
+    };
+    if let Some(failure) = ended {
+        // Without a listener there is nobody to tell.
+        let _ = news.send(News::Ended(failure)).await;
+    }
+}
+
+async fn connect(
+    config: &TunnelConfig,
+    identity: &DeviceIdentity,
+    network: &dyn Network,
+) -> Result<(Link, LinkUp), Failure> {
+    let timing = &config.timing;
+    let crypto = tls::device(identity).map_err(|error| Failure::identity(&error))?;
+    let enrolled = std::slice::from_ref(&identity.gateway);
+    let gateways = if config.endpoints.is_empty() { enrolled } else { &config.endpoints };
+    let Dialled { endpoint, connection, gateway } =
+        dial(gateways, crypto, timing.connect_timeout, network).await?;
+    let hello = timeout(timing.hello_timeout, hello(&connection, &config.agent)).await;
+    let late = |_| Failure::unreachable(&gateway, "it finished the handshake and then did not answer");
+    let (tx, rx, welcome) = hello.map_err(late)?.map_err(|error| match error {
+        HelloError::Frame(error) => Failure::frame(&gateway, &error),
+        HelloError::Refused(failure) => failure,
+    })?;
+
+    let asked = Duration::from_millis(welcome.heartbeat_interval_ms);
+    let asked = if asked.is_zero() { DEFAULT_HEARTBEAT } else { asked };
+    let interval = timing.heartbeat.unwrap_or(asked).clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1);
+    let (orders_in, orders) = mpsc::channel(ORDERS);
+    let (busy_in, busy) = watch::channel(0);
+    let link = Link {
+        gateway: gateway.clone(),
+        tx,
+        rx,
+        orders,
+        busy,
+        vitals: config.vitals.clone(),
+        liveness: Liveness::new(interval, timing, Instant::now()),
+        send_timeout: timing.probe_after,
+        pings: Vec::new(),
+    };
+    let handle = LinkHandle { endpoint, connection, orders: orders_in, busy: busy_in };
+    Ok((link, LinkUp { handle, welcome: Arc::new(welcome), gateway }))
+}
+
+enum HelloError {
+    Frame(FrameError),
+    Refused(Failure),
+}
+
+impl From<FrameError> for HelloError {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+async fn hello(
+    connection: &quinn::Connection,
+    agent: &str,
+) -> Result<(FrameWriter<SendHalf>, FrameReader<RecvHalf>, v1::Welcome), HelloError> {
+    let stream = connection.open_bi().await.map_err(FrameError::ConnectionLost)?;
+    let (mut tx, mut rx) = RawStream::new(stream, None).with_kind(StreamKind::Control);
+    let hello =
+        v1::Hello { versions: PROTOCOL_VERSIONS.to_vec(), features: Vec::new(), agent: agent.to_owned() };
+    let written = tx.write(&v1::ControlUp { message: Some(Up::Hello(hello)) }).await;
+    if let Err(error) = written {
+        // Why it could not be written is in what the gateway said last, if it said anything.
+        let said = rx.read::<v1::ControlDown>().await;
+        return Err(said.err().unwrap_or(error).into());
+    }
+    let answer = rx.read::<v1::ControlDown>().await?.ok_or(FrameError::Truncated)?;
+    match answer.message {
+        Some(Down::Welcome(welcome)) if PROTOCOL_VERSIONS.contains(&welcome.version) => Ok((tx, rx, welcome)),
+        Some(Down::Welcome(welcome)) => Err(HelloError::Refused(Failure::new(
+            Verdict::Refused,
+            format!("the gateway chose protocol version {}, which was not offered", welcome.version),
+            "update this device or the gateway",
+        ))),
+        Some(Down::Problem(problem)) => Err(HelloError::Refused(Failure::problem(&problem))),
+        _ => Err(HelloError::Refused(Failure::lost("the gateway answered the hello with something else"))),
+    }
+}
+
+struct Link {
+    gateway: String,
+    tx: FrameWriter<SendHalf>,
+    rx: FrameReader<RecvHalf>,
+    orders: mpsc::Receiver<Order>,
+    busy: watch::Receiver<usize>,
+    vitals: watch::Receiver<Option<v1::Vitals>>,
+    liveness: Liveness,
+    send_timeout: Duration,
+    pings: Vec<(u64, oneshot::Sender<Duration>)>,
+}
+
+impl Link {
+    /// Serves until the connection fails (why), or until it was told to leave or nobody listens (nothing).
+    async fn serve(mut self, news: &mpsc::Sender<News>) -> Option<Failure> {
+        loop {
+            let working = *self.busy.borrow_and_update() > 0;
+            let (at, due) = self.liveness.next(working);
+            let done = tokio::select! {
+                message = self.rx.read::<v1::ControlDown>() => match message {
+                    Ok(Some(message)) => self.take(message.message, news).await,
+                    Ok(None) => Err(Failure::lost("the gateway ended the control stream")),
+                    Err(error) => Err(Failure::frame(&self.gateway, &error)),
+                },
+                order = self.orders.recv() => match order {
+                    Some(Order::Ping(answer)) => self.ping(answer).await,
+                    Some(Order::Leave) => {
+                        self.goodbye().await;
+                        return None;
+                    }
+                    None => return None,
+                },
+                // A stream was opened or ended: the pace may change.
+                Ok(()) = self.busy.changed() => Ok(()),
+                () = sleep_until(at) => match due {
+                    Due::Beat => self.beat(true).await.map(|_| ()),
+                    Due::Probe => {
+                        tracing::debug!(gateway = self.gateway, "a heartbeat is not answered, probing");
+                        self.beat(false).await.map(|_| ())
+                    }
+                    Due::Lost => Err(Failure::lost("the gateway stopped answering")),
+                },
+            };
+            if let Err(failure) = done {
+                return Some(failure);
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Option<Down>, news: &mpsc::Sender<News>) -> Result<(), Failure> {
+        let report = match message {
+            Some(Down::Ack(ack)) => match self.liveness.acked(ack.seq, Instant::now()) {
+                Some(rtt) => {
+                    self.answer_pings(ack.seq, rtt);
+                    News::Rtt(rtt)
+                }
+                None => return Ok(()),
+            },
+            Some(Down::Ping(ping)) => return self.send(Up::Pong(v1::Pong { seq: ping.seq })).await,
+            Some(Down::Prewarm(prewarm)) => News::Prewarm(prewarm.adapter),
+            Some(Down::Drain(drain)) => News::Drain(Duration::from_millis(drain.within_ms)),
+            Some(Down::Problem(problem)) => return Err(Failure::problem(&problem)),
+            // A message of a newer version, or a second welcome: it must not harm.
+            Some(Down::Welcome(_)) | None => return Ok(()),
+        };
+        // Without a listener, the closed order channel ends the loop.
+        let _ = news.send(report).await;
+        Ok(())
+    }
+
+    async fn ping(&mut self, answer: oneshot::Sender<Duration>) -> Result<(), Failure> {
+        self.pings.retain(|(_, waiting)| !waiting.is_closed());
+        let seq = match self.liveness.saturated() {
+            Some(seq) => seq,
+            None => self.beat(false).await?,
+        };
+        self.pings.push((seq, answer));
+        Ok(())
+    }
+
+    fn answer_pings(&mut self, seq: u64, rtt: Duration) {
+        for (_, answer) in self.pings.extract_if(.., |(waiting, _)| *waiting <= seq) {
+            // Who asked may have gone.
+            let _ = answer.send(rtt);
+        }
+    }
+
+    async fn beat(&mut self, with_vitals: bool) -> Result<u64, Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let vitals = if with_vitals { self.vitals.borrow().clone() } else { None };
+        let micros = |rtt: Duration| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+        let last_rtt_us = self.liveness.rtt().map(micros);
+        let seq = self.liveness.sent(Instant::now());
+        let sent_at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.send(Up::Heartbeat(v1::Heartbeat { seq, sent_at_ms, vitals, last_rtt_us })).await?;
+        Ok(seq)
+    }
+
+    /// Sends, but never waits long: what cannot leave now leaves with the next message, and the acks that stay away
+    /// tell the rest.
+    async fn send(&mut self, message: Up) -> Result<(), Failure> {
+        let message = v1::ControlUp { message: Some(message) };
+        match timeout(self.send_timeout, self.tx.write(&message)).await {
+            Ok(written) => written.map_err(|error| Failure::frame(&self.gateway, &error)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn goodbye(&mut self) {
+        let goodbye = Up::Goodbye(v1::Goodbye { reason: "moving".to_owned() });
+        // The connection may be gone already, and then there is nobody to take leave of.
+        let _ = self.send(goodbye).await;
+        let _ = timeout(self.send_timeout, self.tx.finish()).await;
+    }
+}

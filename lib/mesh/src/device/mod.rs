@@ -1,0 +1,84 @@
+//! The device's end: [`enroll`] once, then a [`TunnelDriver`] that keeps the tunnel up for as long as it runs, and
+//! [`TunnelHandle`]s for everybody who uses it or wants to know how it is.
+
+mod backoff;
+mod dial;
+mod driver;
+mod enroll;
+mod failure;
+mod handle;
+mod link;
+mod liveness;
+mod state;
+mod status;
+
+pub use backoff::Backoff;
+pub use driver::{Tunnel, TunnelDriver};
+pub use enroll::{EnrollError, enroll};
+pub use failure::{Failure, Verdict};
+pub use handle::{OpenError, PingError, TunnelHandle};
+pub use status::{TunnelEvent, TunnelState, TunnelStatus};
+
+use std::time::Duration;
+
+use synesis_proto::mesh::v1;
+use tokio::sync::watch;
+
+/// What a tunnel is made with.
+#[derive(Debug, Clone)]
+pub struct TunnelConfig {
+    /// `name/version` of the program, for the gateway's records.
+    pub agent: String,
+    /// The newest vitals; they ride on heartbeats.
+    pub vitals: watch::Receiver<Option<v1::Vitals>>,
+    /// Gateways to dial, `host:port`, tried in turn. Empty: the one the device enrolled at.
+    pub endpoints: Vec<String>,
+    /// Timeouts and intervals.
+    pub timing: Timing,
+}
+
+impl TunnelConfig {
+    /// With the standard timing and the enrolled gateway.
+    pub fn new(agent: impl Into<String>, vitals: watch::Receiver<Option<v1::Vitals>>) -> Self {
+        Self { agent: agent.into(), vitals, endpoints: Vec::new(), timing: Timing::default() }
+    }
+}
+
+/// When the tunnel does what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// One address gets this long to finish its handshake.
+    pub connect_timeout: Duration,
+    /// The gateway gets this long to answer the hello.
+    pub hello_timeout: Duration,
+    /// Between heartbeats; `None`: as the gateway asks.
+    pub heartbeat: Option<Duration>,
+    /// A heartbeat without an ack for this long, or four round trips if that is longer, is repeated. While work is
+    /// running, this is also the time between heartbeats.
+    pub probe_after: Duration,
+    /// With heartbeats unanswered, the tunnel is down this long after the last ack.
+    pub lost_after: Duration,
+    /// How long to wait before dialling again.
+    pub backoff: Backoff,
+    /// A tunnel that was up this long starts with the shortest wait when it is lost.
+    pub stable_after: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            hello_timeout: Duration::from_secs(10),
+            heartbeat: None,
+            probe_after: Duration::from_secs(3),
+            lost_after: Duration::from_secs(10),
+            backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) },
+            stable_after: Duration::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod sim_tests;

@@ -1,0 +1,272 @@
+//! The tunnel's state machine, as a pure function. It decides; the driver does what the effects say.
+
+use std::time::Duration;
+
+use Effect::{AnnounceDown, AnnounceUp, AwaitMove, AwaitRetry, AwaitStable, Dial, Hangup, Release};
+use Event as E;
+use State as S;
+
+use super::Verdict;
+
+/// Where the tunnel is. `attempt` counts failures in a row since the last stable period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// No identity.
+    Unenrolled,
+    /// An identity, but the driver does not run.
+    Offline,
+    /// A dial is under way.
+    Connecting { attempt: u32 },
+    /// Welcomed.
+    Up { attempt: u32 },
+    /// Still up, and about to move.
+    Draining,
+    /// Waiting before the next dial.
+    Backoff { attempt: u32 },
+    /// The gateway took the identity back: no dial until something changes.
+    Revoked,
+}
+
+/// What happens to a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The driver starts, with an identity at hand.
+    Start,
+    /// The driver is told to stop.
+    Stop,
+    /// There is an identity now, the first or another.
+    IdentitySet,
+    /// There is none any more.
+    IdentityCleared,
+    /// Somebody wants a new connection, now.
+    Reconnect,
+    /// The gateway said welcome.
+    Connected,
+    /// The gateway wants us elsewhere within this time.
+    Drain { within: Duration },
+    /// The timer of this state is due.
+    Due,
+    /// The dial or the connection failed.
+    Failed(Verdict),
+}
+
+/// What the driver has to do, in this order. A timer belongs to the state that set it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Close the connection, or give up the dial.
+    Hangup,
+    /// Leave the connection to the answers that still run on it.
+    Release,
+    /// Start a dial.
+    Dial,
+    /// Tell everybody.
+    AnnounceUp,
+    /// Tell everybody.
+    AnnounceDown,
+    /// [`Event::Due`] when the connection was up for the stable period.
+    AwaitStable,
+    /// [`Event::Due`] after a wait drawn for this attempt.
+    AwaitRetry { attempt: u32 },
+    /// [`Event::Due`] at a random moment within this time.
+    AwaitMove { within: Duration },
+}
+
+/// Being turned away for good is waited out at the cap: trying sooner changes nothing.
+const REFUSED_ATTEMPT: u32 = 16;
+
+/// The machine: what follows from an event in a state. An event that means nothing there changes nothing.
+pub(super) fn step(state: State, event: Event) -> (State, Vec<Effect>) {
+    match (state, event) {
+        // Without an identity, only an identity matters.
+        (S::Unenrolled, E::IdentitySet) => (S::Connecting { attempt: 0 }, vec![Dial]),
+        (S::Unenrolled, _) => (S::Unenrolled, vec![]),
+
+        (S::Offline, E::Start | E::Reconnect | E::IdentitySet) => (S::Connecting { attempt: 0 }, vec![Dial]),
+
+        // These three mean the same in every state; what differs is what there is to leave.
+        (_, E::Reconnect | E::IdentitySet) => {
+            (S::Connecting { attempt: 0 }, leave(state).into_iter().chain([Dial]).collect())
+        }
+        (_, E::IdentityCleared) => (S::Unenrolled, leave(state)),
+        (S::Revoked, E::Stop) => (S::Revoked, vec![]),
+        (_, E::Stop) => (S::Offline, leave(state)),
+
+        (S::Connecting { attempt }, E::Connected) => (S::Up { attempt }, vec![AnnounceUp, AwaitStable]),
+        (S::Connecting { attempt }, E::Failed(verdict)) => failed(attempt, verdict, vec![Hangup]),
+
+        (S::Up { .. }, E::Due) => (S::Up { attempt: 0 }, vec![]),
+        (S::Up { .. }, E::Drain { within }) => (S::Draining, vec![AwaitMove { within }]),
+        (S::Up { attempt }, E::Failed(verdict)) => failed(attempt, verdict, vec![AnnounceDown, Hangup]),
+
+        (S::Draining, E::Due) => (S::Connecting { attempt: 0 }, vec![AnnounceDown, Release, Dial]),
+        (S::Draining, E::Failed(verdict)) => failed(0, verdict, vec![AnnounceDown, Hangup]),
+
+        (S::Backoff { attempt }, E::Due) => (S::Connecting { attempt }, vec![Dial]),
+
+        // Late news of a connection that was given up, and timers that were overtaken.
+        (
+            S::Offline | S::Connecting { .. } | S::Up { .. } | S::Draining | S::Backoff { .. } | S::Revoked,
+            E::Start | E::Connected | E::Drain { .. } | E::Due | E::Failed(_),
+        ) => (state, vec![]),
+    }
+}
+
+/// What there is to leave behind in a state.
+fn leave(state: State) -> Vec<Effect> {
+    match state {
+        S::Up { .. } | S::Draining => vec![AnnounceDown, Hangup],
+        S::Connecting { .. } => vec![Hangup],
+        S::Unenrolled | S::Offline | S::Backoff { .. } | S::Revoked => vec![],
+    }
+}
+
+fn failed(attempt: u32, verdict: Verdict, mut effects: Vec<Effect>) -> (State, Vec<Effect>) {
+    let wait = match verdict {
+        Verdict::Retry => attempt,
+        Verdict::Refused => REFUSED_ATTEMPT,
+        Verdict::Revoked => return (S::Revoked, effects),
+    };
+    effects.push(AwaitRetry { attempt: wait });
+    (S::Backoff { attempt: attempt.saturating_add(1) }, effects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_secs(5);
+
+    const EVENTS: [Event; 11] = [
+        E::Start,
+        E::Stop,
+        E::IdentitySet,
+        E::IdentityCleared,
+        E::Reconnect,
+        E::Connected,
+        E::Drain { within: WITHIN },
+        E::Due,
+        E::Failed(Verdict::Retry),
+        E::Failed(Verdict::Refused),
+        E::Failed(Verdict::Revoked),
+    ];
+
+    /// One row per event, in the order of [`EVENTS`].
+    fn check(state: State, expected: [(State, &[Effect]); 11]) {
+        for (event, (next, effects)) in EVENTS.into_iter().zip(expected) {
+            assert_eq!(step(state, event), (next, effects.to_vec()), "{state:?} on {event:?}");
+        }
+    }
+
+    const DIALLING: State = S::Connecting { attempt: 0 };
+
+    #[test]
+    fn unenrolled_waits_for_an_identity() {
+        let same = (S::Unenrolled, &[][..]);
+        check(
+            S::Unenrolled,
+            [same, same, (DIALLING, &[Dial]), same, same, same, same, same, same, same, same],
+        );
+    }
+
+    #[test]
+    fn offline_dials_when_started() {
+        let same = (S::Offline, &[][..]);
+        let dial = (DIALLING, &[Dial][..]);
+        let cleared = (S::Unenrolled, &[][..]);
+        check(S::Offline, [dial, same, dial, cleared, dial, same, same, same, same, same, same]);
+    }
+
+    #[test]
+    fn connecting_ends_up_or_in_backoff() {
+        let state = S::Connecting { attempt: 2 };
+        let same = (state, &[][..]);
+        check(
+            state,
+            [
+                same,
+                (S::Offline, &[Hangup]),
+                (DIALLING, &[Hangup, Dial]),
+                (S::Unenrolled, &[Hangup]),
+                (DIALLING, &[Hangup, Dial]),
+                (S::Up { attempt: 2 }, &[AnnounceUp, AwaitStable]),
+                same,
+                same,
+                (S::Backoff { attempt: 3 }, &[Hangup, AwaitRetry { attempt: 2 }]),
+                (S::Backoff { attempt: 3 }, &[Hangup, AwaitRetry { attempt: REFUSED_ATTEMPT }]),
+                (S::Revoked, &[Hangup]),
+            ],
+        );
+    }
+
+    #[test]
+    fn up_is_left_with_an_announcement() {
+        let state = S::Up { attempt: 2 };
+        let same = (state, &[][..]);
+        check(
+            state,
+            [
+                same,
+                (S::Offline, &[AnnounceDown, Hangup]),
+                (DIALLING, &[AnnounceDown, Hangup, Dial]),
+                (S::Unenrolled, &[AnnounceDown, Hangup]),
+                (DIALLING, &[AnnounceDown, Hangup, Dial]),
+                same,
+                (S::Draining, &[AwaitMove { within: WITHIN }]),
+                (S::Up { attempt: 0 }, &[]),
+                (S::Backoff { attempt: 3 }, &[AnnounceDown, Hangup, AwaitRetry { attempt: 2 }]),
+                (S::Backoff { attempt: 3 }, &[AnnounceDown, Hangup, AwaitRetry { attempt: REFUSED_ATTEMPT }]),
+                (S::Revoked, &[AnnounceDown, Hangup]),
+            ],
+        );
+    }
+
+    #[test]
+    fn draining_moves_when_due_and_lets_answers_finish() {
+        let same = (S::Draining, &[][..]);
+        check(
+            S::Draining,
+            [
+                same,
+                (S::Offline, &[AnnounceDown, Hangup]),
+                (DIALLING, &[AnnounceDown, Hangup, Dial]),
+                (S::Unenrolled, &[AnnounceDown, Hangup]),
+                (DIALLING, &[AnnounceDown, Hangup, Dial]),
+                same,
+                same,
+                (DIALLING, &[AnnounceDown, Release, Dial]),
+                (S::Backoff { attempt: 1 }, &[AnnounceDown, Hangup, AwaitRetry { attempt: 0 }]),
+                (S::Backoff { attempt: 1 }, &[AnnounceDown, Hangup, AwaitRetry { attempt: REFUSED_ATTEMPT }]),
+                (S::Revoked, &[AnnounceDown, Hangup]),
+            ],
+        );
+    }
+
+    #[test]
+    fn backoff_dials_when_due_or_asked() {
+        let state = S::Backoff { attempt: 2 };
+        let same = (state, &[][..]);
+        let dial = (DIALLING, &[Dial][..]);
+        let again = (S::Connecting { attempt: 2 }, &[Dial][..]);
+        let (stopped, cleared) = ((S::Offline, &[][..]), (S::Unenrolled, &[][..]));
+        check(state, [same, stopped, dial, cleared, dial, same, same, again, same, same, same]);
+    }
+
+    #[test]
+    fn revoked_dials_only_when_asked_or_with_another_identity() {
+        let same = (S::Revoked, &[][..]);
+        let dial = (DIALLING, &[Dial][..]);
+        let cleared = (S::Unenrolled, &[][..]);
+        check(S::Revoked, [same, same, dial, cleared, dial, same, same, same, same, same, same]);
+    }
+
+    #[test]
+    fn it_never_gives_up() {
+        let mut state = S::Connecting { attempt: 0 };
+        for _ in 0..100_000 {
+            let (next, effects) = step(state, E::Failed(Verdict::Retry));
+            assert!(matches!(effects[..], [Hangup, AwaitRetry { .. }]));
+            (state, _) = step(next, E::Due);
+            assert!(matches!(state, S::Connecting { .. }));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The gateway's control loop for one device: acks heartbeats, measures its own round trip, passes on orders.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use synesis_proto::mesh::v1;
+use synesis_proto::mesh::v1::control_down::Message as Down;
+use synesis_proto::mesh::v1::control_up::Message as Up;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::DeviceReport;
+use crate::frame::{FrameError, FrameReader, FrameWriter};
+use crate::kind::ErrorCode;
+use crate::stream::{RecvHalf, SendHalf};
+
+/// A device that does not take a control message for this long is stuck.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Heartbeats a device may miss, and some slack, before its session ends.
+const MISSED_HEARTBEATS: u32 = 3;
+const SLACK: Duration = Duration::from_secs(10);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+/// The gateway pings along with every n-th ack: often enough for a picture, rare enough to cost nothing.
+const PING_EVERY: u64 = 4;
+/// A device that said goodbye may finish its answers for this long.
+const LINGER: Duration = Duration::from_secs(600);
+
+/// How the loop ended.
+enum End {
+    /// The device moves; its running answers may finish.
+    Goodbye,
+    /// The control stream broke its protocol, or stalled.
+    Fault(ErrorCode, String),
+    /// The connection is over.
+    Lost,
+}
+
+pub(super) struct Control {
+    connection: quinn::Connection,
+    tx: FrameWriter<SendHalf>,
+    rx: FrameReader<RecvHalf>,
+    orders: mpsc::Receiver<Down>,
+    report: watch::Sender<DeviceReport>,
+    patience: Duration,
+    ping: Option<(u64, Instant)>,
+}
+
+impl Control {
+    pub(super) fn new(
+        connection: quinn::Connection,
+        tx: FrameWriter<SendHalf>,
+        rx: FrameReader<RecvHalf>,
+        orders: mpsc::Receiver<Down>,
+        report: watch::Sender<DeviceReport>,
+        heartbeat_ms: u64,
+    ) -> Self {
+        let interval = match heartbeat_ms {
+            0 => DEFAULT_INTERVAL,
+            ms => Duration::from_millis(ms),
+        };
+        let patience = interval.saturating_mul(MISSED_HEARTBEATS).saturating_add(SLACK);
+        Self { connection, tx, rx, orders, report, patience, ping: None }
+    }
+
+    pub(super) async fn run(mut self) {
+        let end = self.serve().await;
+        match end {
+            End::Lost => {}
+            End::Fault(code, reason) => self.connection.close(code.varint(), reason.as_bytes()),
+            End::Goodbye => {
+                if timeout(LINGER, self.connection.closed()).await.is_err() {
+                    self.connection.close(ErrorCode::DeadlineExceeded.varint(), b"lingered too long");
+                }
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> End {
+        let mut overdue = Instant::now() + self.patience;
+        loop {
+            let done = tokio::select! {
+                message = self.rx.read::<v1::ControlUp>() => {
+                    let message = match message {
+                        Ok(Some(message)) => message.message,
+                        Ok(None) => return End::Goodbye,
+                        Err(error) => return fault(&error),
+                    };
+                    if matches!(message, Some(Up::Heartbeat(_))) {
+                        overdue = Instant::now() + self.patience;
+                    }
+                    self.take(message).await
+                }
+                Some(order) = self.orders.recv() => self.send(order).await,
+                () = sleep_until(overdue) => {
+                    Err(End::Fault(ErrorCode::DeadlineExceeded, "heartbeats stopped".to_owned()))
+                }
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: Option<Up>) -> Result<(), End> {
+        match message {
+            Some(Up::Heartbeat(beat)) => self.beat(beat).await,
+            Some(Up::Pong(pong)) => {
+                self.pong(pong.seq);
+                Ok(())
+            }
+            Some(Up::Goodbye(goodbye)) => {
+                tracing::debug!(reason = goodbye.reason, "device moves");
+                Err(End::Goodbye)
+            }
+            Some(Up::Hello(_)) => Err(End::Fault(ErrorCode::BadFrame, "a second hello".to_owned())),
+            // A message of a newer version: it must not harm.
+            None => Ok(()),
+        }
+    }
+
+    async fn beat(&mut self, beat: v1::Heartbeat) -> Result<(), End> {
+        let now = SystemTime::now();
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let received_at_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+        self.send(Down::Ack(v1::HeartbeatAck { seq: beat.seq, received_at_ms })).await?;
+        let mut count = 0;
+        self.report.send_modify(|report| {
+            report.heartbeats += 1;
+            report.last_heartbeat_at = Some(now);
+            // A probe carries no vitals, and takes none back.
+            report.vitals = beat.vitals.or(report.vitals.take());
+            report.device_rtt = beat.last_rtt_us.map(Duration::from_micros).or(report.device_rtt);
+            count = report.heartbeats;
+        });
+        if count % PING_EVERY == 1 {
+            self.ping = Some((count, Instant::now()));
+            self.send(Down::Ping(v1::Ping { seq: count })).await?;
+        }
+        Ok(())
+    }
+
+    fn pong(&mut self, seq: u64) {
+        if let Some((_, sent)) = self.ping.take_if(|(expected, _)| *expected == seq) {
+            self.report.send_modify(|report| report.gateway_rtt = Some(sent.elapsed()));
+        }
+    }
+
+    async fn send(&mut self, message: Down) -> Result<(), End> {
+        let message = v1::ControlDown { message: Some(message) };
+        match timeout(SEND_TIMEOUT, self.tx.write(&message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(fault(&error)),
+            Err(_) => Err(End::Fault(ErrorCode::DeadlineExceeded, "the device reads nothing".to_owned())),
+        }
+    }
+}
+
+fn fault(error: &FrameError) -> End {
+    match error {
+        FrameError::ConnectionLost(_) => End::Lost,
+        other => End::Fault(other.code(), format!("control stream: {other}")),
+    }
+}

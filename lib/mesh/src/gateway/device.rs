@@ -1,0 +1,120 @@
+//! A device between its handshake and its session: it says hello, the gateway welcomes or refuses it.
+
+use std::net::SocketAddr;
+
+use quinn::ConnectionError;
+use synesis_proto::mesh::v1;
+use synesis_proto::mesh::v1::control_down::Message as Down;
+use synesis_proto::mesh::v1::control_up::Message as Up;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{STEP_TIMEOUT, Session};
+use crate::frame::{FrameError, FrameReader, FrameWriter};
+use crate::kind::{ErrorCode, StreamKind, negotiate_version};
+use crate::stream::{RawStream, RecvHalf, SendHalf};
+
+/// Why the first exchange on a connection failed. The peer has been told.
+#[derive(Debug, thiserror::Error)]
+pub enum HelloError {
+    /// It did not come in time.
+    #[error("the first message did not come in time")]
+    TimedOut,
+    /// Something else came.
+    #[error("the first message is not the expected one")]
+    Unexpected,
+    /// The device speaks versions {0:?} only.
+    #[error("no protocol version in common: the device speaks {0:?}")]
+    Version(Vec<u32>),
+    /// The frame could not be read or written.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The connection ended.
+    #[error("the connection was lost")]
+    Lost(#[source] ConnectionError),
+}
+
+impl HelloError {
+    /// The code that tells the peer what went wrong.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::TimedOut => ErrorCode::DeadlineExceeded,
+            Self::Unexpected => ErrorCode::BadFrame,
+            Self::Version(_) => ErrorCode::VersionUnsupported,
+            Self::Frame(error) => error.code(),
+            Self::Lost(_) => ErrorCode::Cancelled,
+        }
+    }
+}
+
+/// A device whose certificate is good. Whether it is still welcome is the gateway's decision.
+#[derive(Debug)]
+pub struct DeviceConnection {
+    connection: quinn::Connection,
+    device_id: Uuid,
+    control: Option<(FrameWriter<SendHalf>, FrameReader<RecvHalf>)>,
+    version: u32,
+}
+
+impl DeviceConnection {
+    pub(super) fn new(connection: quinn::Connection, device_id: Uuid) -> Self {
+        Self { connection, device_id, control: None, version: 0 }
+    }
+
+    /// The device named in the certificate.
+    pub fn device_id(&self) -> Uuid {
+        self.device_id
+    }
+
+    /// Where the device is.
+    pub fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// The device's hello, which it has ten seconds to send. The version to speak is agreed on here.
+    ///
+    /// # Errors
+    /// When it does not come, is something else, or has no version in common with us. The connection is then
+    /// closed.
+    pub async fn hello(&mut self) -> Result<v1::Hello, HelloError> {
+        let read = async {
+            let raw = RawStream::new(self.connection.accept_bi().await.map_err(HelloError::Lost)?, None);
+            let (tx, mut rx) = raw.with_kind(StreamKind::Control);
+            let first = rx.read::<v1::ControlUp>().await?.and_then(|up| up.message);
+            let Some(Up::Hello(hello)) = first else { return Err(HelloError::Unexpected) };
+            match negotiate_version(&hello.versions) {
+                Some(version) => Ok((hello, version, (tx, rx))),
+                None => Err(HelloError::Version(hello.versions)),
+            }
+        };
+        match timeout(STEP_TIMEOUT, read).await.unwrap_or(Err(HelloError::TimedOut)) {
+            Ok((hello, version, control)) => {
+                self.version = version;
+                self.control = Some(control);
+                Ok(hello)
+            }
+            Err(error) => {
+                self.connection.close(error.code().varint(), error.to_string().as_bytes());
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets the device in. `welcome.version` is overwritten with the version agreed on.
+    ///
+    /// # Errors
+    /// When the device is gone, or [`Self::hello`] was not called before.
+    pub async fn welcome(self, mut welcome: v1::Welcome) -> Result<Session, HelloError> {
+        let (mut tx, rx) = self.control.ok_or(HelloError::Unexpected)?;
+        welcome.version = self.version;
+        let interval = welcome.heartbeat_interval_ms;
+        let message = v1::ControlDown { message: Some(Down::Welcome(welcome)) };
+        timeout(STEP_TIMEOUT, tx.write(&message)).await.map_err(|_| HelloError::TimedOut)??;
+        Ok(Session::start(self.connection, self.device_id, tx, rx, interval))
+    }
+
+    /// Turns the device away, now. [`ErrorCode::Revoked`] makes it stop trying.
+    pub fn refuse(self, code: ErrorCode, reason: &str) {
+        self.connection.close(code.varint(), reason.as_bytes());
+    }
+}

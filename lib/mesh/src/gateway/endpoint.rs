@@ -1,0 +1,215 @@
+//! The listener: one UDP port, both protocols, told apart by ALPN after the handshake.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quinn::crypto::rustls::HandshakeData;
+use quinn::{ConnectionError, ServerConfig, TokioRuntime, VarInt};
+use rustls_pki_types::CertificateDer;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::{DeviceConnection, EnrollConnection, STEP_TIMEOUT};
+use crate::identity::{DeviceKey, DeviceName, IdentityError, NameError, TrustDomain, certificates_from_pem};
+use crate::kind::{ALPN_ENROLL, ALPN_MESH, CLOSE_NORMAL, ErrorCode};
+use crate::{tls, transport};
+
+/// What a gateway proves itself with, and whom it lets in.
+pub struct GatewayTls {
+    /// The gateway's certificate, then its issuers (PEM).
+    pub chain_pem: String,
+    /// The private key of that certificate (PKCS#8 PEM).
+    pub key_pem: Zeroizing<String>,
+    /// The CAs that sign device certificates (PEM, one or more).
+    pub device_ca_pem: String,
+    /// Certificates of other realms are refused, even from the same CA.
+    pub trust_domain: TrustDomain,
+    /// 32 secret bytes that survive restarts: with them, devices notice a restarted gateway within seconds. Without,
+    /// they are random.
+    pub reset_seed: Option<Zeroizing<[u8; 32]>>,
+}
+
+/// Why a listener could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A certificate or a key is unusable.
+    #[error("the gateway's certificates or key are not usable")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The address is taken, not ours, or not permitted.
+    #[error("cannot listen on UDP {address}")]
+    Socket {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    Random(#[from] getrandom::Error),
+}
+
+impl From<tls::TlsError> for BindError {
+    fn from(error: tls::TlsError) -> Self {
+        Self::Tls(error.into())
+    }
+}
+
+impl From<IdentityError> for BindError {
+    fn from(error: IdentityError) -> Self {
+        Self::Tls(error.into())
+    }
+}
+
+/// Why a handshake led to no connection. The peer has been told.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// Not finished in time.
+    #[error("the handshake was not finished in time")]
+    TimedOut,
+    /// The handshake failed, a refused certificate included.
+    #[error("the handshake failed")]
+    Failed(#[source] ConnectionError),
+    /// The mesh protocol without a client certificate.
+    #[error("the device showed no certificate")]
+    NoCertificate,
+    /// A certificate that names no device.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Neither of our protocols.
+    #[error("no protocol in common")]
+    Protocol,
+}
+
+/// A bound listener.
+#[derive(Debug, Clone)]
+pub struct GatewayEndpoint {
+    endpoint: quinn::Endpoint,
+    trust_domain: TrustDomain,
+}
+
+impl GatewayEndpoint {
+    /// Listens on a UDP address; port 0 picks one. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the certificates are unusable or the address is not available.
+    pub fn bind(tls: &GatewayTls, address: SocketAddr) -> Result<Self, BindError> {
+        let unavailable = |source| BindError::Socket { address, source };
+        let server = server_config(tls)?;
+        let config = transport::gateway_endpoint(tls.reset_seed.as_deref())?;
+        let socket = transport::udp_socket(address).map_err(unavailable)?;
+        let endpoint = quinn::Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime));
+        Ok(Self { endpoint: endpoint.map_err(unavailable)?, trust_domain: tls.trust_domain.clone() })
+    }
+
+    /// Serves on an endpoint somebody else made: tests run it on an in-memory network.
+    #[cfg(test)]
+    pub(crate) fn over(endpoint: quinn::Endpoint, tls: &GatewayTls) -> Result<Self, BindError> {
+        endpoint.set_server_config(Some(server_config(tls)?));
+        Ok(Self { endpoint, trust_domain: tls.trust_domain.clone() })
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// The next peer that wants to connect, or `None` after [`Self::close`]. Its handshake is another step, so that
+    /// a slow one delays nobody.
+    pub async fn accept(&self) -> Option<Incoming> {
+        let inner = self.endpoint.accept().await?;
+        Some(Incoming { inner, trust_domain: self.trust_domain.clone() })
+    }
+
+    /// Ends all connections and takes no more.
+    pub fn close(&self, code: ErrorCode, reason: &str) {
+        self.endpoint.close(code.varint(), reason.as_bytes());
+    }
+
+    /// Resolves when all connections have ended and their peers had time to hear of it.
+    pub async fn wait_idle(&self) {
+        self.endpoint.wait_idle().await;
+    }
+}
+
+fn server_config(tls: &GatewayTls) -> Result<ServerConfig, BindError> {
+    let chain = certificates_from_pem(tls.chain_pem.as_bytes())?;
+    let key = DeviceKey::from_pem(&tls.key_pem)?;
+    let device_ca = certificates_from_pem(tls.device_ca_pem.as_bytes())?;
+    let crypto = tls::gateway(chain, &key, &device_ca, tls.trust_domain.clone())?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(transport::gateway())
+        .max_incoming(transport::MAX_INCOMING)
+        .incoming_buffer_size(transport::INCOMING_BUFFER)
+        .incoming_buffer_size_total(transport::INCOMING_BUFFER_TOTAL);
+    Ok(config)
+}
+
+/// A peer before its handshake.
+#[derive(Debug)]
+pub struct Incoming {
+    inner: quinn::Incoming,
+    trust_domain: TrustDomain,
+}
+
+/// A peer after its handshake.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Somebody with a token.
+    Enroll(EnrollConnection),
+    /// A device with a certificate of ours.
+    Device(DeviceConnection),
+}
+
+impl Incoming {
+    /// Where the peer's packets come from; not proven before the handshake.
+    pub fn remote(&self) -> SocketAddr {
+        self.inner.remote_address()
+    }
+
+    /// Turns the peer away without a handshake.
+    pub fn refuse(self) {
+        self.inner.refuse();
+    }
+
+    /// Runs the handshake, for ten seconds at most, and sorts the peer by protocol.
+    ///
+    /// # Errors
+    /// When it fails or takes too long; a device without a certificate is turned away with
+    /// [`ErrorCode::UnknownDevice`].
+    pub async fn handshake(self) -> Result<Accepted, HandshakeError> {
+        let connecting = self.inner.accept().map_err(HandshakeError::Failed)?;
+        let connection = timeout(STEP_TIMEOUT, connecting).await.map_err(|_| HandshakeError::TimedOut)?;
+        let connection = connection.map_err(HandshakeError::Failed)?;
+        match protocol(&connection).as_deref() {
+            Some(ALPN_ENROLL) => Ok(Accepted::Enroll(EnrollConnection::new(connection))),
+            Some(ALPN_MESH) => match device_name(&connection, &self.trust_domain) {
+                Ok(name) => Ok(Accepted::Device(DeviceConnection::new(connection, name.device_id))),
+                Err(error) => {
+                    connection.close(ErrorCode::UnknownDevice.varint(), error.to_string().as_bytes());
+                    Err(error)
+                }
+            },
+            _ => {
+                connection.close(VarInt::from_u32(CLOSE_NORMAL), b"no protocol in common");
+                Err(HandshakeError::Protocol)
+            }
+        }
+    }
+}
+
+fn protocol(connection: &quinn::Connection) -> Option<Vec<u8>> {
+    connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
+}
+
+fn device_name(connection: &quinn::Connection, ours: &TrustDomain) -> Result<DeviceName, HandshakeError> {
+    let chain =
+        connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let leaf = chain.and_then(|chain| chain.into_iter().next()).ok_or(HandshakeError::NoCertificate)?;
+    Ok(DeviceName::in_domain(&leaf, ours)?)
+}

@@ -1,0 +1,84 @@
+//! One enrolment: a request with a token comes in, an answer goes out, the connection ends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use synesis_proto::mesh::v1;
+use tokio::time::timeout;
+
+use super::{HelloError, STEP_TIMEOUT};
+use crate::frame::{FrameError, FrameReader, FrameWriter};
+use crate::kind::{CLOSE_NORMAL, ErrorCode, MAX_ENROLL_FRAME};
+use crate::stream::{RawStream, RecvHalf, SendHalf};
+
+/// How long an answered device may take to hang up.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A peer that wants to become a device. Not authenticated: the token in its request is all it has.
+#[derive(Debug)]
+pub struct EnrollConnection {
+    connection: quinn::Connection,
+    stream: Option<(FrameWriter<SendHalf>, FrameReader<RecvHalf>)>,
+}
+
+impl EnrollConnection {
+    pub(super) fn new(connection: quinn::Connection) -> Self {
+        Self { connection, stream: None }
+    }
+
+    /// Where the peer is.
+    pub fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// The request; the peer has ten seconds to send it.
+    ///
+    /// # Errors
+    /// When it does not come, does not decode, or is too large. The connection is then closed.
+    pub async fn request(&mut self) -> Result<v1::EnrollRequest, HelloError> {
+        let read = async {
+            let raw = RawStream::new(self.connection.accept_bi().await.map_err(HelloError::Lost)?, None);
+            let (tx, mut rx) = (raw.tx.with_limit(MAX_ENROLL_FRAME), raw.rx.with_limit(MAX_ENROLL_FRAME));
+            let request = rx.read().await?.ok_or(FrameError::Truncated)?;
+            Ok((request, (tx, rx)))
+        };
+        match timeout(STEP_TIMEOUT, read).await.unwrap_or(Err(HelloError::TimedOut)) {
+            Ok((request, stream)) => {
+                self.stream = Some(stream);
+                Ok(request)
+            }
+            Err(error) => {
+                self.connection.close(error.code().varint(), error.to_string().as_bytes());
+                Err(error)
+            }
+        }
+    }
+
+    /// Answers, and waits a moment for the device to have it.
+    ///
+    /// # Errors
+    /// When the device is gone. It may or may not have the answer.
+    pub async fn reply(self, reply: v1::EnrollReply) -> Result<(), HelloError> {
+        // Without a request there is nobody to answer.
+        let (mut tx, _rx) = self.stream.ok_or(FrameError::Truncated)?;
+        timeout(STEP_TIMEOUT, async {
+            tx.write(&reply).await?;
+            tx.finish().await
+        })
+        .await
+        .map_err(|_| HelloError::TimedOut)??;
+        if timeout(FAREWELL, self.connection.closed()).await.is_err() {
+            self.connection.close(quinn::VarInt::from_u32(CLOSE_NORMAL), b"");
+        }
+        Ok(())
+    }
+
+    /// Answers with a problem.
+    ///
+    /// # Errors
+    /// Like [`Self::reply`].
+    pub async fn refuse(self, code: ErrorCode, message: &str, next_step: &str) -> Result<(), HelloError> {
+        let problem = code.problem(message, next_step);
+        self.reply(v1::EnrollReply { message: Some(v1::enroll_reply::Message::Problem(problem)) }).await
+    }
+}

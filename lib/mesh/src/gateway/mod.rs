@@ -1,0 +1,18 @@
+//! The gateway's end: one UDP listener for both protocols ([`GatewayEndpoint`]), one-shot enrolment
+//! ([`EnrollConnection`]), and a device's session after its handshake ([`DeviceConnection`], [`Session`]).
+
+mod control;
+mod device;
+mod endpoint;
+mod enroll;
+mod session;
+
+pub use device::{DeviceConnection, HelloError};
+pub use endpoint::{Accepted, BindError, GatewayEndpoint, GatewayTls, HandshakeError, Incoming};
+pub use enroll::EnrollConnection;
+pub use session::{DeviceReport, Session, SessionError};
+
+use std::time::Duration;
+
+/// Each step before a session exists (handshake, hello, enrolment request) may take this long.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,174 @@
+//! A device's session. Two tasks belong to it, and end with it: the control loop, and the one that takes in work
+//! streams. So a heartbeat is answered at once, whatever the work does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use quinn::ConnectionError;
+use synesis_proto::mesh::v1;
+use synesis_proto::mesh::v1::control_down::Message as Down;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::control::Control;
+use crate::frame::{FrameReader, FrameWriter};
+use crate::kind::{ErrorCode, MAX_WORK_STREAMS};
+use crate::stream::{RawStream, RecvHalf, SendHalf, StreamHeader, WorkStream};
+
+/// A stream's header has to follow its opening within this time.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A refused stream's answer is given this long to leave.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+const COMMANDS: usize = 8;
+
+/// What is known about a connected device, from its own heartbeats and our pings.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeviceReport {
+    /// The newest vitals, as sent.
+    pub vitals: Option<v1::Vitals>,
+    /// The round trip the device measured last.
+    pub device_rtt: Option<Duration>,
+    /// The round trip the gateway measured last.
+    pub gateway_rtt: Option<Duration>,
+    /// When the last heartbeat came in.
+    pub last_heartbeat_at: Option<SystemTime>,
+    /// Heartbeats since the session began.
+    pub heartbeats: u64,
+}
+
+/// The session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session is over")]
+pub struct SessionError;
+
+/// A welcomed device. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Session {
+    connection: quinn::Connection,
+    device_id: Uuid,
+    work: Mutex<mpsc::Receiver<WorkStream>>,
+    commands: mpsc::Sender<Down>,
+    reports: watch::Receiver<DeviceReport>,
+    _tasks: JoinSet<()>,
+}
+
+impl Session {
+    pub(super) fn start(
+        connection: quinn::Connection,
+        device_id: Uuid,
+        tx: FrameWriter<SendHalf>,
+        rx: FrameReader<RecvHalf>,
+        heartbeat_ms: u64,
+    ) -> Self {
+        let (commands, orders) = mpsc::channel(COMMANDS);
+        let (report, reports) = watch::channel(DeviceReport::default());
+        let (work_in, work) = mpsc::channel(MAX_WORK_STREAMS as usize);
+        let mut tasks = JoinSet::new();
+        let control = Control::new(connection.clone(), tx, rx, orders, report, heartbeat_ms);
+        tasks.spawn(control.run());
+        tasks.spawn(take_work(connection.clone(), work_in));
+        Self { connection, device_id, work: Mutex::new(work), commands, reports, _tasks: tasks }
+    }
+
+    /// The device.
+    pub fn device_id(&self) -> Uuid {
+        self.device_id
+    }
+
+    /// Where the device is now; it may move.
+    pub fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// The next piece of work the device asks for, or `None` when the connection is over. Streams of an unknown kind or
+    /// with a bad header have been refused already.
+    pub async fn work(&self) -> Option<WorkStream> {
+        self.work.lock().await.recv().await
+    }
+
+    /// What is known about the device; the newest value.
+    pub fn reports(&self) -> watch::Receiver<DeviceReport> {
+        self.reports.clone()
+    }
+
+    /// Asks the device to load an adapter without activating it.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn prewarm(&self, adapter: &str) -> Result<(), SessionError> {
+        self.send(Down::Prewarm(v1::Prewarm { adapter: adapter.to_owned() })).await
+    }
+
+    /// Asks the device to move to another connection at a random moment within this time.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn drain(&self, within: Duration) -> Result<(), SessionError> {
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        self.send(Down::Drain(v1::Drain { within_ms })).await
+    }
+
+    async fn send(&self, message: Down) -> Result<(), SessionError> {
+        self.commands.send(message).await.map_err(|_| SessionError)
+    }
+
+    /// Ends the connection now, with all its work. [`ErrorCode::Revoked`] makes the device stop trying.
+    pub fn close(&self, code: ErrorCode, reason: &str) {
+        self.connection.close(code.varint(), reason.as_bytes());
+    }
+
+    /// Resolves when the connection is over, with the cause.
+    pub async fn closed(&self) -> ConnectionError {
+        self.connection.closed().await
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Does nothing when it is closed already.
+        self.close(ErrorCode::Draining, "the gateway let go of the session");
+    }
+}
+
+/// Takes in streams. Each header is read by a task of its own (as many as QUIC lets the device open), so a slow
+/// one delays nobody.
+async fn take_work(connection: quinn::Connection, work: mpsc::Sender<WorkStream>) {
+    let mut headers = JoinSet::new();
+    let work = Arc::new(work);
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi() => match stream {
+                Ok(stream) => {
+                    let work = work.clone();
+                    headers.spawn(take_stream(RawStream::new(stream, None), work));
+                }
+                // Dropping `work` ends `Session::work`.
+                Err(_) => return,
+            },
+            Some(_) = headers.join_next() => {}
+        }
+    }
+}
+
+async fn take_stream(mut raw: RawStream, work: Arc<mpsc::Sender<WorkStream>>) {
+    let read = timeout(HEADER_TIMEOUT, raw.rx.read::<v1::StreamHeader>()).await;
+    let (code, message) = match read {
+        Ok(Ok(Some(header))) => match StreamHeader::from_wire(header) {
+            Ok(header) => {
+                // Nobody takes work any more: dropping the stream resets it.
+                let _ = work.send(raw.into_work(header)).await;
+                return;
+            }
+            Err(error) => (error.code(), error.to_string()),
+        },
+        Ok(Ok(None)) => (ErrorCode::BadFrame, "the stream has no header".to_owned()),
+        Ok(Err(error)) => (error.code(), error.to_string()),
+        Err(_) => (ErrorCode::DeadlineExceeded, "the stream's header did not come in time".to_owned()),
+    };
+    tracing::debug!(%code, message, "work stream refused");
+    // Who cannot be told has gone.
+    let _ = timeout(REFUSAL_TIMEOUT, raw.refuse(code, message)).await;
+}

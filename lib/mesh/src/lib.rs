@@ -1,0 +1,15 @@
+//! Both ends of the tunnel between a device and its gateway: who they are ([`identity`]), what they say
+//! ([`kind`], [`frame`], [`stream`]), and how each end keeps its side up ([`device`], [`gateway`]).
+//!
+//! One UDP port carries QUIC with TLS 1.3. Enrolment (`synesis-enroll/1`) proves the gateway by a pinned CA and
+//! the device by a one-time token; everything after it (`synesis-mesh/1`) runs on certificates of both sides.
+
+pub mod device;
+pub mod frame;
+pub mod gateway;
+pub mod identity;
+pub mod kind;
+pub mod stream;
+
+mod tls;
+mod transport;

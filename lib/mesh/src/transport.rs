@@ -1,0 +1,105 @@
+//! QUIC's own settings, for both ends. The numbers are measured starting values; each is justified beside it.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::kind::MAX_WORK_STREAMS;
+
+/// A connection without any packet for this long is gone.
+const IDLE_TIMEOUT_MS: u32 = 65_000;
+/// Keeps the mapping in a device's NAT alive; only the device's side can.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Of a UDP socket, in bytes; the kernel may grant less.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// The default of 20 ms allows 50 resets a second, for all devices together, after a restart.
+const MIN_RESET_INTERVAL: Duration = Duration::from_micros(100);
+
+/// Half-open connections a gateway holds, and what they may buffer: each, and in all.
+pub(crate) const MAX_INCOMING: usize = 1024;
+pub(crate) const INCOMING_BUFFER: u64 = 64 * 1024;
+pub(crate) const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;
+
+/// What both ends have in common.
+fn shared() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(CONNECTION_WINDOW.into())
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        // Probing for a bigger MTU is three quarters of a handshake's bytes, and gains nothing on small frames.
+        .mtu_discovery_config(None);
+    config
+}
+
+/// A device: keeps the path open, accepts no streams from the gateway.
+pub(crate) fn device() -> Arc<TransportConfig> {
+    let mut config = shared();
+    config.keep_alive_interval(Some(KEEP_ALIVE)).max_concurrent_bidi_streams(VarInt::from_u32(0));
+    Arc::new(config)
+}
+
+/// A gateway: one control stream and a bounded number of work streams per device.
+pub(crate) fn gateway() -> Arc<TransportConfig> {
+    let mut config = shared();
+    config.max_concurrent_bidi_streams(VarInt::from_u32(1 + MAX_WORK_STREAMS));
+    Arc::new(config)
+}
+
+/// The gateway's endpoint. With a seed that survives restarts, a restarted gateway tells devices at once that it
+/// forgot them. That takes both keys: the connection-id key, or it would not answer packets of its former
+/// life at all, and the reset key, or devices would not believe the answer.
+pub(crate) fn gateway_endpoint(seed: Option<&[u8; 32]>) -> Result<quinn::EndpointConfig, getrandom::Error> {
+    let mut random = [0; 32];
+    let seed = match seed {
+        Some(seed) => seed,
+        None => {
+            getrandom::fill(&mut random)?;
+            &random
+        }
+    };
+    let derive = |label: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, seed), label);
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, derive(b"synesis stateless reset 1").as_ref());
+    let mut id_key = [0; 8];
+    id_key.copy_from_slice(&derive(b"synesis connection id 1").as_ref()[..8]);
+    let id_key = u64::from_be_bytes(id_key);
+    let mut config = quinn::EndpointConfig::new(Arc::new(reset_key));
+    config
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)))
+        .min_reset_interval(MIN_RESET_INTERVAL);
+    Ok(config)
+}
+
+/// A UDP socket bound to `address`, with large buffers where the kernel allows them.
+pub(crate) fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    for sized in [socket.set_recv_buffer_size(SOCKET_BUFFER), socket.set_send_buffer_size(SOCKET_BUFFER)] {
+        if let Err(error) = sized {
+            tracing::debug!(%error, "the kernel keeps its own UDP buffer size");
+        }
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// The local address to dial `remote` from: any port of its family.
+pub(crate) fn any_local(remote: SocketAddr) -> SocketAddr {
+    match remote {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
