@@ -1,0 +1,12 @@
+//! The model process of Synesis: a gRPC server (`runtime.v1`) around llama.cpp.
+//!
+//! A request passes through the modules in this order: [`serve`] (gRPC, domain types, errors), `prompt` (chat
+//! template, tokens), `engine` (one thread that owns the model), `llama` (the only unsafe code). Files are
+//! checked by [`gguf`] before llama.cpp sees them, because it aborts on some bad ones.
+
+mod engine;
+pub mod gguf;
+mod llama;
+pub mod logging;
+mod prompt;
+pub mod serve;

@@ -1,0 +1,156 @@
+//! Renders a model file's own Jinja chat template the way Hugging Face's `apply_chat_template` does: trimmed
+//! blocks, Python's string methods, `raise_exception` and `strftime_now`.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja_contrib::pycompat::unknown_method_callback;
+use time::OffsetDateTime;
+use time::format_description::parse_strftime_borrowed;
+
+const NAME: &str = "chat";
+/// A template comes with the model, so it may be hostile. One unit is one instruction or 64 bytes: this is
+/// far above what a long chat takes, and bounds memory to 128 MB.
+const FUEL: u64 = 2_000_000;
+
+/// Why a template gives no text.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TemplateError {
+    #[error("the chat template cannot be read: {0}")]
+    Syntax(#[source] Error),
+    /// The template called `raise_exception`: this sequence of roles is not for this model.
+    #[error("the model's chat template refuses these messages: {0}")]
+    Refused(String),
+    #[error("the chat template failed: {0}")]
+    Failed(#[source] Error),
+}
+
+/// What `raise_exception` leaves in the error, to be told from the engine's own.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+/// A compiled chat template.
+pub(crate) struct ChatTemplate {
+    environment: Environment<'static>,
+}
+
+impl ChatTemplate {
+    pub(crate) fn compile(source: &str) -> Result<Self, TemplateError> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(TemplateError::Syntax)?);
+        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.set_fuel(Some(FUEL));
+        environment.add_function("raise_exception", raise_exception);
+        environment
+            .add_function("strftime_now", |format: String| strftime(&format, OffsetDateTime::now_utc()));
+        environment.add_template_owned(NAME, source.to_owned()).map_err(TemplateError::Syntax)?;
+        Ok(Self { environment })
+    }
+
+    /// The text for `turns` (role, content), up to where the assistant's answer begins.
+    pub(crate) fn render(
+        &self,
+        turns: Vec<(&str, String)>,
+        begin_text: &str,
+        end_text: &str,
+    ) -> Result<String, TemplateError> {
+        let messages: Value = turns
+            .into_iter()
+            .map(|(role, content)| {
+                Value::from_pairs([("role", Value::from(role)), ("content", Value::from(content))])
+            })
+            .collect();
+        let none = Value::from(());
+        let variables = context! {
+            messages => messages,
+            add_generation_prompt => true,
+            bos_token => begin_text,
+            eos_token => end_text,
+            tools => none.clone(),
+            documents => none,
+        };
+        let template = self.environment.get_template(NAME).map_err(TemplateError::Failed)?;
+        template.render(variables).map_err(|error| match raised(&error) {
+            Some(message) => TemplateError::Refused(message),
+            None => TemplateError::Failed(error),
+        })
+    }
+}
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
+}
+
+fn raised(error: &Error) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(raised) = current.downcast_ref::<Raised>() {
+            return Some(raised.0.clone());
+        }
+        cause = current.source();
+    }
+    None
+}
+
+fn strftime(format: &str, now: OffsetDateTime) -> Result<String, Error> {
+    let wrong = |reason: String| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {reason}"));
+    let items = parse_strftime_borrowed(format).map_err(|error| wrong(error.to_string()))?;
+    now.format(&items).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn render(source: &str, turns: &[(&str, &str)]) -> Result<String, TemplateError> {
+        let turns = turns.iter().map(|(role, content)| (*role, (*content).to_owned())).collect();
+        ChatTemplate::compile(source)?.render(turns, "<s>", "</s>")
+    }
+
+    #[test]
+    fn blocks_are_trimmed_like_hugging_face_does() {
+        let source = "{{ bos_token }}\n    {% for message in messages %}\n[{{ message['role'] }}] \
+                      {{ message.content.strip().upper() }}\n    {% endfor %}\nend";
+        assert_eq!(render(source, &[("user", " hi ")]).unwrap(), "<s>\n[user] HI\nend");
+    }
+
+    #[test]
+    fn contents_are_not_escaped() {
+        assert_eq!(render("{{ messages[0].content }}", &[("user", "<a & 'b'>")]).unwrap(), "<a & 'b'>");
+    }
+
+    #[test]
+    fn tools_are_none_and_the_generation_prompt_is_wanted() {
+        let source = "{% if tools is not none %}tools{% endif %}{% if add_generation_prompt %}go{% endif %}";
+        assert_eq!(render(source, &[("user", "x")]).unwrap(), "go");
+    }
+
+    #[test]
+    fn raise_exception_is_a_refusal_with_the_templates_words() {
+        let source = "{{ raise_exception('roles must alternate') }}";
+        let error = render(source, &[("user", "x")]).unwrap_err();
+        assert!(matches!(&error, TemplateError::Refused(why) if why == "roles must alternate"), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_does_not_parse_is_a_syntax_error() {
+        assert!(matches!(render("{% for %}", &[]), Err(TemplateError::Syntax(_))));
+    }
+
+    #[test]
+    fn a_template_that_never_ends_runs_out_of_fuel() {
+        let source = "{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}";
+        assert!(matches!(render(source, &[]), Err(TemplateError::Failed(_))));
+    }
+
+    #[test]
+    fn strftime_now_knows_the_formats_templates_use() {
+        let day = datetime!(2024-07-26 12:30 UTC);
+        assert_eq!(strftime("%d %b %Y", day).unwrap(), "26 Jul 2024");
+        assert_eq!(strftime("%Y-%m-%d", day).unwrap(), "2024-07-26");
+        assert!(strftime("%", day).is_err());
+    }
+}
