@@ -198,6 +198,17 @@ async fn an_adapter_of_values_that_are_not_numbers_is_found_by_the_canary() {
 }
 
 #[tokio::test]
+async fn a_scale_that_blows_the_model_up_ends_one_answer_and_leaves_no_trace() {
+    let mut bench = Bench::new().await;
+    bench.runtime.load_adapter("json", &adapter("json")).await.unwrap();
+    let request = GenerateRequest { adapter_scale: 1e38, ..bare_turn(FRANCE, "json") };
+    let problem = bench.refuse(request).await;
+    assert_eq!((problem.code, problem.reason.as_str()), (Code::Internal, reason::INTERNAL));
+    assert!(problem.message.contains("not numbers"), "{problem}");
+    assert_eq!(bench.runtime.bare(FRANCE, "json").await, r#"{"answer": "Paris"}"#);
+}
+
+#[tokio::test]
 async fn a_good_adapter_is_described() {
     let mut bench = Bench::new().await;
     let request = InspectAdapterRequest { path: adapter("pirate") };

@@ -75,6 +75,20 @@ async fn a_full_queue_refuses_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_call_dropped_while_it_waits_is_never_run() {
+    let mut runtime = Runtime::with_smol().await;
+    let mut running = runtime.stream(endless()).await.unwrap();
+    until_first_delta(&mut running).await;
+    let waiting = runtime.stream(endless()).await.unwrap();
+    drop(waiting);
+    drop(running);
+    let answer = runtime.answer(GenerateRequest { max_tokens: 2, ..bare_turn("Hi", "") }).await.unwrap();
+    assert_eq!(answer.finished.output_tokens, 2);
+    let generated = runtime.health().await.tokens_generated;
+    assert!(generated < 500, "{generated} tokens: a dropped answer was generated");
+}
+
+#[tokio::test]
 async fn tokens_are_counted_while_an_answer_is_generated() {
     let mut runtime = Runtime::with_smol().await;
     let mut running = runtime.stream(endless()).await.unwrap();
