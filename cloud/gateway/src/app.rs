@@ -1,0 +1,169 @@
+//! The gateway put together: the only file that names every part. [`bind`] takes what it needs from the machine and
+//! fails early; [`Bound::run`] serves until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use synesis_ledger::Rates;
+use synesis_mesh::gateway::{GatewayEndpoint, GatewayTls};
+use synesis_mesh::identity::TrustDomain;
+use synesis_supervise::sd::Notifier;
+use synesis_supervise::{BoxError, Context, HealthBoard, Spec, Subsystem, Supervisor};
+
+use crate::admin::{Admin, AdminSocket};
+use crate::config::Config;
+use crate::control_plane::{Clock, ControlPlane, SqliteControlPlane, SqliteSettings};
+use crate::failure::{Exit, Failure, chain};
+use crate::live::Live;
+use crate::pki::{self, Pki};
+use crate::providers::catalogue;
+use crate::providers::runtime::RuntimeProcess;
+use crate::session::{DRAIN, Services};
+use crate::tunnel::Tunnel;
+
+/// A gateway that holds its sockets and its store, and does not serve yet.
+pub(crate) struct Bound {
+    store: SqliteControlPlane,
+    processes: Vec<RuntimeProcess>,
+    admin: Admin,
+    tunnel: Tunnel,
+    address: SocketAddr,
+}
+
+/// Reads keys, opens the store, binds the sockets.
+pub(crate) async fn bind(config: &Config) -> Result<Bound, Failure> {
+    crate::tls::install_crypto();
+    let (catalogue, processes) = catalogue::build(config)
+        .map_err(|error| Failure::new(Exit::Config, error.to_string(), error.next_step()))?;
+    if catalogue.models().is_empty() {
+        tracing::warn!("no provider is configured; every ask will be refused");
+    }
+    let keys = pki::load(&config.pki_dir, &config.trust_domain)
+        .map_err(|error| Failure::new(Exit::Config, chain(&error), error.next_step()))?;
+    let socket = AdminSocket::bind(&config.admin_socket)
+        .map_err(|error| Failure::new(Exit::Failed, chain(&error), error.next_step()))?;
+    let (tls, gateway_id, settings) = split(keys, config);
+    let endpoint = GatewayEndpoint::bind(&tls, config.listen).map_err(|error| {
+        failed(&error, "set `listen` to a free UDP address, and check the files in pki.dir")
+    })?;
+    let address = endpoint.local_addr().map_err(|error| failed(&error, "start the gateway again"))?;
+    let (store, clock) = open_store(config, settings).await?;
+    let services = Arc::new(Services {
+        plane: Arc::new(store.clone()),
+        catalogue,
+        live: Live::default(),
+        gateway_id,
+        clock,
+    });
+    let admin = Admin { socket, services: Arc::clone(&services) };
+    let tunnel = Tunnel { endpoint, services };
+    Ok(Bound { store, processes, admin, tunnel, address })
+}
+
+/// What proves the gateway to devices, what names it, and what the control plane signs with.
+fn split(keys: Pki, config: &Config) -> (GatewayTls, String, SqliteSettings) {
+    let gateway_id = keys.gateway_id();
+    let tls = GatewayTls {
+        chain_pem: keys.gateway_chain,
+        key_pem: keys.gateway_key,
+        device_ca_pem: keys.device_ca.certificate_pem(),
+        trust_domain: TrustDomain::clone(keys.device_ca.trust_domain()),
+        reset_seed: Some(keys.reset_key),
+    };
+    let settings = SqliteSettings {
+        device_ca: keys.device_ca,
+        receipt_key: keys.receipt_key,
+        rates: Rates::default(),
+        prices: config.prices.clone(),
+        clock: Clock::system(),
+    };
+    (tls, gateway_id, settings)
+}
+
+async fn open_store(
+    config: &Config,
+    settings: SqliteSettings,
+) -> Result<(SqliteControlPlane, Clock), Failure> {
+    let next_step = "check store.dir, its permissions and the disk";
+    let folder = &config.store_dir;
+    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+        .recursive(true)
+        .create(folder)
+        .map_err(|error| {
+            Failure::new(Exit::Failed, format!("{} cannot be made: {error}", folder.display()), next_step)
+        })?;
+    let clock = settings.clock.clone();
+    let (store, recovery) =
+        SqliteControlPlane::open(folder, settings).await.map_err(|error| failed(&error, next_step))?;
+    if let Some(warning) = recovery.warning() {
+        tracing::error!(warning, "the ledger is not as it was left; compare it with a backup");
+    }
+    // A former process died in the middle of these: what it delivered is not charged.
+    let orphans = store.release_orphans().await.map_err(|error| failed(&error, next_step))?;
+    for request in &orphans {
+        tracing::warn!(%request, "hold of an unfinished request released");
+    }
+    Ok((store, clock))
+}
+
+fn failed(error: &(dyn std::error::Error + 'static), next_step: &str) -> Failure {
+    Failure::new(Exit::Failed, chain(error), next_step)
+}
+
+impl Bound {
+    /// Where devices connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` resolves, then stops in the reverse of the start order: the tunnel takes nobody in any
+    /// more and lets answers finish; then administration, the model processes, and the store at the very end.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+        let mut stop = std::pin::pin!(stop);
+        let mut supervisor = Supervisor::new(HealthBoard::new()).add(
+            Spec::essential("store").max_tries(1).grace(Duration::from_secs(5)),
+            StoreKeeper(self.store),
+        );
+        for process in self.processes {
+            let spec = Spec::degradable("runtime").start_timeout(Duration::from_secs(20));
+            supervisor = supervisor.add(spec, process);
+        }
+        let running = supervisor
+            .add(Spec::essential("admin"), self.admin)
+            .add(Spec::essential("tunnel").grace(DRAIN + Duration::from_secs(10)), self.tunnel)
+            .start_until(stop.as_mut())
+            .await;
+        let mut running = running.map_err(|error| failed(&error, "see the log above"))?;
+        running.announce(Notifier::from_env());
+        tracing::info!(listen = %self.address, "ready");
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            gave_up = running.failed() => Err(failed(&gave_up, "see the log above")),
+        };
+        let report = running.stop().await;
+        if !report.is_clean() {
+            tracing::warn!(late = ?report.late, faults = ?report.faults, "not everything stopped in good order");
+        }
+        outcome
+    }
+}
+
+/// Keeps the store for the others: first to start, last to stop.
+struct StoreKeeper(SqliteControlPlane);
+
+#[async_trait]
+impl Subsystem for StoreKeeper {
+    async fn run(&mut self, cx: &Context) -> Result<(), BoxError> {
+        let mut failure = self.0.failure();
+        cx.ready();
+        let cause = tokio::select! {
+            () = cx.stopping().cancelled_owned() => None,
+            Ok(cause) = failure.wait_for(Option::is_some) => cause.clone(),
+        };
+        // Only opening it again can help, and that takes a new process.
+        self.0.close().await;
+        cause.map_or(Ok(()), |cause| Err(cause.into()))
+    }
+}

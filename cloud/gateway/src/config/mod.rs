@@ -1,0 +1,111 @@
+//! The gateway's configuration: what it is when it is valid. [`load`] is the only way to one.
+
+mod check;
+mod decimal;
+mod error;
+mod layers;
+mod raw;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use reqwest::Url;
+use synesis_ledger::Price;
+
+pub(crate) use error::ConfigError;
+
+/// The trust domain of a gateway that was not told another.
+pub(crate) const DEFAULT_TRUST_DOMAIN: &str = "synesis.internal";
+
+/// A checked configuration. Every path is absolute or relative to the working directory, every model of every
+/// provider has a price, and the default model is one of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Where devices connect (UDP).
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin_socket: PathBuf,
+    pub(crate) store_dir: PathBuf,
+    pub(crate) pki_dir: PathBuf,
+    /// What devices are told to dial, when it is not obvious from `listen`.
+    pub(crate) public_url: Option<String>,
+    pub(crate) trust_domain: String,
+    /// Absent only when there is no provider.
+    pub(crate) default_model: Option<String>,
+    pub(crate) log: Log,
+    pub(crate) providers: Vec<ProviderConfig>,
+    pub(crate) prices: BTreeMap<String, Price>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) format: LogFormat,
+    /// A level, or a `tracing` filter such as `info,synesis_gateway=debug`.
+    pub(crate) level: String,
+}
+
+/// The log's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    /// journald when stderr is the journal, else text.
+    Auto,
+    Text,
+    Json,
+    Journald,
+}
+
+/// One source of answers.
+#[derive(Debug, Clone)]
+pub(crate) enum ProviderConfig {
+    OpenAi(HttpProvider),
+    Anthropic(HttpProvider),
+    Runtime(RuntimeProvider),
+}
+
+impl ProviderConfig {
+    pub(crate) fn models(&self) -> &[String] {
+        match self {
+            Self::OpenAi(http) | Self::Anthropic(http) => &http.models,
+            Self::Runtime(runtime) => &runtime.models,
+        }
+    }
+}
+
+/// A provider behind an HTTP API.
+#[derive(Debug, Clone)]
+pub(crate) struct HttpProvider {
+    pub(crate) base_url: Url,
+    pub(crate) api_key_file: Option<PathBuf>,
+    pub(crate) models: Vec<String>,
+}
+
+/// A model process beside the gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct RuntimeProvider {
+    pub(crate) models: Vec<String>,
+    pub(crate) model_path: PathBuf,
+    /// Replaces the model file's own chat template.
+    pub(crate) chat_template_file: Option<PathBuf>,
+    /// 0: the smaller of the model's own and 2048.
+    pub(crate) context_tokens: u32,
+    /// 0: what the machine allows.
+    pub(crate) threads: u32,
+    /// Absent: beside this binary, then where the package puts it.
+    pub(crate) program: Option<PathBuf>,
+}
+
+/// Reads `file`, `conf.d/*.toml` beside it and `SYNESIS_GATEWAY_*`, and checks the result.
+///
+/// # Errors
+/// When a file cannot be read or parsed, a key is unknown, or a value makes no sense; the error says which and
+/// what to do.
+pub(crate) fn load(file: &Path) -> Result<Config, ConfigError> {
+    let raw = layers::read(file)?;
+    let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    check::check(raw, folder)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! The control plane in SQLite. Every change of money is one write transaction that also appends an entry to the
+//! hash-chained journal; the answer goes out after the commit.
+
+mod accounts;
+mod charges;
+mod devices;
+mod entries;
+mod prices;
+mod rows;
+mod schema;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use synesis_ledger::{Price, PriceTable, Rates, SigningKey};
+use synesis_mesh::identity::{Ca, ReceiptKey};
+use synesis_store::{Recovery, Store, StoreError, chain};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{
+    AccountRecord, Balance, Clock, ControlError, ControlPlane, DeviceRecord, Enrolment, Hold, IssuedToken,
+    NewAccount, RequestKey, RequestState, Reserve, Settle, Settled,
+};
+
+/// The database's name in the store's folder.
+const DATABASE: &str = "gateway.db";
+
+/// What the control plane works with beside its database.
+pub(crate) struct SqliteSettings {
+    pub(crate) device_ca: Ca,
+    pub(crate) receipt_key: SigningKey,
+    pub(crate) rates: Rates,
+    pub(crate) prices: BTreeMap<String, Price>,
+    pub(crate) clock: Clock,
+}
+
+/// The SQLite implementation. Clones share it.
+#[derive(Clone)]
+pub(crate) struct SqliteControlPlane {
+    store: Store,
+    shared: Arc<Shared>,
+}
+
+/// What the transactions need; it does not change while the process lives.
+struct Shared {
+    device_ca: Ca,
+    receipt_key: SigningKey,
+    rates: Rates,
+    prices: PriceTable,
+    clock: Clock,
+}
+
+impl SqliteControlPlane {
+    /// Opens (or makes) the database in `folder`, and gives the prices their version.
+    ///
+    /// # Errors
+    /// When the database cannot be opened or is not ours.
+    pub(crate) async fn open(
+        folder: &Path,
+        settings: SqliteSettings,
+    ) -> Result<(Self, Recovery), ControlError> {
+        let (store, recovery) =
+            Store::open_anchored(&folder.join(DATABASE), &[chain::SCHEMA, schema::MIGRATION])?;
+        let SqliteSettings { device_ca, receipt_key, rates, prices, clock } = settings;
+        let now_ms = clock.now_ms();
+        let prices = store.write(move |tx| prices::in_force(tx, prices, now_ms)).await?;
+        let shared = Shared { device_ca, receipt_key, rates, prices, clock };
+        Ok((Self { store, shared: Arc::new(shared) }, recovery))
+    }
+
+    /// Turns to the cause when an error of the disk has stopped all writing.
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<StoreError>> {
+        self.store.failure()
+    }
+
+    /// Ends the writer after everything queued is written.
+    pub(crate) async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// Runs `change` as one write transaction.
+    async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&rusqlite::Transaction<'_>, &Shared) -> Result<T, ControlError> + Send + 'static,
+    ) -> Result<T, ControlError> {
+        let shared = Arc::clone(&self.shared);
+        self.store.write(move |tx| change(tx, &shared)).await
+    }
+
+    /// Runs `question` on a read-only connection.
+    async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&rusqlite::Connection) -> Result<T, ControlError> + Send + 'static,
+    ) -> Result<T, ControlError> {
+        self.store.read(question).await
+    }
+}
+
+#[async_trait]
+impl ControlPlane for SqliteControlPlane {
+    async fn create_account(&self, new: NewAccount) -> Result<AccountRecord, ControlError> {
+        self.write(move |tx, shared| accounts::create(tx, shared, new)).await
+    }
+
+    async fn create_token(
+        &self,
+        account: &str,
+        ttl: Duration,
+        uses: u32,
+    ) -> Result<IssuedToken, ControlError> {
+        let account = account.to_owned();
+        self.write(move |tx, shared| accounts::create_token(tx, shared, &account, ttl, uses)).await
+    }
+
+    async fn enrol(&self, token: &str, csr_der: &[u8], agent: &str) -> Result<Enrolment, ControlError> {
+        let (hash, csr_der, agent) = (accounts::token_hash(token), csr_der.to_vec(), agent.to_owned());
+        self.write(move |tx, shared| devices::enrol(tx, shared, &hash, &csr_der, &agent)).await
+    }
+
+    async fn devices(&self) -> Result<Vec<DeviceRecord>, ControlError> {
+        self.read(devices::all).await
+    }
+
+    async fn device(&self, id: Uuid) -> Result<DeviceRecord, ControlError> {
+        self.read(move |conn| devices::one(conn, id)).await
+    }
+
+    async fn revoke(&self, id: Uuid) -> Result<(), ControlError> {
+        self.write(move |tx, shared| devices::revoke(tx, shared, id)).await
+    }
+
+    async fn touch(&self, id: Uuid) -> Result<(), ControlError> {
+        self.write(move |tx, shared| devices::touch(tx, shared, id)).await
+    }
+
+    async fn reserve(&self, ask: Reserve) -> Result<Hold, ControlError> {
+        self.write(move |tx, shared| charges::reserve(tx, shared, &ask)).await
+    }
+
+    async fn settle(&self, usage: Settle) -> Result<Settled, ControlError> {
+        self.write(move |tx, shared| charges::settle(tx, shared, &usage)).await
+    }
+
+    async fn release(&self, request: &RequestKey) -> Result<(), ControlError> {
+        let request = *request;
+        self.write(move |tx, shared| charges::release(tx, shared, &request).map(drop)).await
+    }
+
+    async fn release_orphans(&self) -> Result<Vec<RequestKey>, ControlError> {
+        self.write(charges::release_orphans).await
+    }
+
+    async fn request_state(&self, request: &RequestKey) -> Result<RequestState, ControlError> {
+        let request = *request;
+        self.read(move |conn| charges::state(conn, &request)).await
+    }
+
+    async fn balance(&self, device: Uuid) -> Result<Balance, ControlError> {
+        let now_ms = self.shared.clock.now_ms();
+        self.read(move |conn| accounts::balance(conn, device, now_ms)).await
+    }
+
+    fn price_version(&self) -> u64 {
+        self.shared.prices.version
+    }
+
+    fn receipt_keys(&self) -> Vec<ReceiptKey> {
+        let key = &self.shared.receipt_key;
+        vec![ReceiptKey { key_id: key.key_id().to_owned(), public_key: key.public() }]
+    }
+}

@@ -1,0 +1,333 @@
+//! A bigger model in a process of its own beside the gateway: `synesis-runtime`, spoken to over runtime.v1. The
+//! process is a subsystem ([`RuntimeProcess`]), restarted when it dies; [`RuntimeModel`] is the provider in front.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use synesis_proto::runtime::v1;
+use synesis_proto::runtime::v1::generate_event::Event as Generated;
+use synesis_proto::runtime::v1::runtime_client::RuntimeClient;
+use synesis_proto::{Problem, channel, reason};
+use synesis_supervise::child::{ChildProcess, ChildSpec};
+use synesis_supervise::{BoxError, Context, Subsystem};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::error::bounded_words;
+use super::{Event, EventStream, FinishReason, Provider, ProviderError, Request};
+
+/// How long a request waits for a model that is starting or restarting.
+const READY_WAIT: Duration = Duration::from_secs(10);
+/// The longest pause between two tokens, and until the first one (a long prompt on a small machine).
+const IDLE: Duration = Duration::from_secs(60);
+/// How long the model process may take to leave when it is asked to.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// What the model process is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct RuntimeSettings {
+    pub(crate) models: Vec<String>,
+    pub(crate) program: PathBuf,
+    pub(crate) model_path: PathBuf,
+    /// Replaces the file's own; empty: the file's.
+    pub(crate) chat_template: String,
+    pub(crate) context_tokens: u32,
+    pub(crate) threads: u32,
+}
+
+/// How the model process is.
+#[derive(Clone)]
+enum State {
+    /// Not usable now; the text says why.
+    Away(String),
+    Ready(RuntimeClient<Channel>),
+}
+
+/// The provider: waits for the process to be ready and asks it.
+pub(crate) struct RuntimeModel {
+    models: Vec<String>,
+    state: watch::Receiver<State>,
+}
+
+/// The process: started, given its model, watched until it ends.
+pub(crate) struct RuntimeProcess {
+    settings: RuntimeSettings,
+    state: watch::Sender<State>,
+}
+
+/// The two ends of a model process that is not running yet.
+pub(crate) fn runtime(settings: RuntimeSettings) -> (RuntimeModel, RuntimeProcess) {
+    let (sender, state) = watch::channel(State::Away("it is starting".to_owned()));
+    let models = settings.models.clone();
+    (RuntimeModel { models, state }, RuntimeProcess { settings, state: sender })
+}
+
+/// Why the model process is not doing its work.
+#[derive(Debug, thiserror::Error)]
+enum ProcessError {
+    #[error("the model process ended: {0}")]
+    Ended(String),
+    #[error("the model cannot be loaded: {0}")]
+    Load(String),
+    #[error("the model process gives no connection")]
+    NoStream,
+}
+
+impl RuntimeProcess {
+    async fn live(&self, child: &mut ChildProcess, cx: &Context) -> Result<(), BoxError> {
+        let stream = child.take_stream().ok_or(ProcessError::NoStream)?;
+        let mut client = RuntimeClient::new(channel::over(stream).await?);
+        let stopping = cx.stopping();
+        let load = v1::LoadModelRequest {
+            path: self.settings.model_path.to_string_lossy().into_owned(),
+            context_tokens: self.settings.context_tokens,
+            threads: self.settings.threads,
+            chat_template: self.settings.chat_template.clone(),
+        };
+        let info = tokio::select! {
+            () = stopping.cancelled() => return Ok(()),
+            status = child.wait() => return Err(ProcessError::Ended(status.to_string()).into()),
+            loaded = client.load_model(load) => match loaded {
+                Ok(reply) => reply.into_inner(),
+                Err(status) => return Err(ProcessError::Load(Problem::from_status(&status).to_string()).into()),
+            },
+        };
+        tracing::info!(
+            models = ?self.settings.models,
+            architecture = %info.architecture,
+            context_tokens = info.context_tokens,
+            pid = child.pid(),
+            "model loaded"
+        );
+        self.state.send_replace(State::Ready(client));
+        cx.ready();
+        tokio::select! {
+            () = stopping.cancelled() => Ok(()),
+            status = child.wait() => Err(ProcessError::Ended(status.to_string()).into()),
+        }
+    }
+}
+
+#[async_trait]
+impl Subsystem for RuntimeProcess {
+    async fn run(&mut self, cx: &Context) -> Result<(), BoxError> {
+        // Spinning OpenMP threads starve each other on a shared machine; backtraces of the engine help nobody.
+        let spec = ChildSpec::new(&self.settings.program)
+            .env("GOMP_SPINCOUNT", "1000")
+            .env("GGML_NO_BACKTRACE", "1");
+        let mut child = ChildProcess::spawn(&spec)?;
+        let outcome = self.live(&mut child, cx).await;
+        let why = match &outcome {
+            Ok(()) => "the gateway is stopping".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.state.send_replace(State::Away(why));
+        child.stop(STOP_GRACE).await;
+        outcome
+    }
+}
+
+impl RuntimeModel {
+    async fn client(&self) -> Result<RuntimeClient<Channel>, ProviderError> {
+        let mut state = self.state.clone();
+        let ready = timeout(READY_WAIT, state.wait_for(|state| matches!(state, State::Ready(_)))).await;
+        // A closed channel and a timeout both mean: not ready, for the reason last given.
+        if let Ok(Ok(state)) = ready {
+            if let State::Ready(client) = &*state {
+                return Ok(client.clone());
+            }
+        }
+        match &*self.state.borrow() {
+            State::Away(why) => Err(ProviderError::NotReady(why.clone())),
+            State::Ready(client) => Ok(client.clone()),
+        }
+    }
+}
+
+fn chat(request: &Request) -> v1::Chat {
+    let messages = request
+        .messages
+        .iter()
+        .map(|m| v1::ChatMessage { role: m.role.clone(), content: m.content.clone() })
+        .collect();
+    v1::Chat { messages }
+}
+
+#[async_trait]
+impl Provider for RuntimeModel {
+    fn name(&self) -> &'static str {
+        "runtime"
+    }
+
+    fn models(&self) -> &[String] {
+        &self.models
+    }
+
+    /// Exact: the process has the tokenizer and the template.
+    async fn input_bound(&self, request: &Request) -> Result<u64, ProviderError> {
+        let mut client = self.client().await?;
+        let input = Some(v1::count_tokens_request::Input::Chat(chat(request)));
+        let count = timeout(IDLE, client.count_tokens(v1::CountTokensRequest { input })).await;
+        let count = count.map_err(|_| ProviderError::Silent { waited: IDLE })?;
+        count.map(|reply| reply.into_inner().tokens.into()).map_err(|status| refusal(&status))
+    }
+
+    async fn stream(&self, request: Request) -> Result<EventStream, ProviderError> {
+        let mut client = self.client().await?;
+        let call = v1::GenerateRequest {
+            request_id: request.request_id.clone(),
+            input: Some(v1::generate_request::Input::Chat(chat(&request))),
+            adapter_id: String::new(),
+            adapter_scale: 0.0,
+            max_tokens: request.max_tokens,
+            sampling: sampling(&request),
+            stop: request.stop.clone(),
+        };
+        let started = timeout(IDLE, client.generate(call)).await;
+        let started = started.map_err(|_| ProviderError::Silent { waited: IDLE })?;
+        let calls = started.map_err(|status| refusal(&status))?.into_inner();
+        let events = stream::try_unfold(calls, |mut calls| async move {
+            match timeout(IDLE, calls.message()).await {
+                Err(_) => Err(ProviderError::Silent { waited: IDLE }),
+                Ok(Err(status)) => Err(refusal(&status)),
+                Ok(Ok(None)) => Ok(None),
+                Ok(Ok(Some(generated))) => Ok(Some((stream::iter(events(generated)), calls))),
+            }
+        });
+        // One generated event is up to two of ours.
+        let flat = events.flat_map(|step| match step {
+            Ok(events) => events.boxed(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        });
+        Ok(flat.boxed())
+    }
+}
+
+fn sampling(request: &Request) -> Option<v1::Sampling> {
+    let asked = request.sampling;
+    asked.temperature.is_some_and(|t| t > 0.0).then(|| v1::Sampling {
+        temperature: asked.temperature.unwrap_or_default(),
+        top_p: asked.top_p.unwrap_or_default(),
+        seed: asked.seed,
+        ..v1::Sampling::default()
+    })
+}
+
+fn events(generated: v1::GenerateEvent) -> Vec<Result<Event, ProviderError>> {
+    match generated.event {
+        Some(Generated::Started(started)) => {
+            let input_tokens = Some(started.input_tokens.into());
+            vec![Ok(Event::Usage { input_tokens, output_tokens: None })]
+        }
+        Some(Generated::Delta(delta)) if !delta.text.is_empty() => {
+            vec![Ok(Event::Delta { text: delta.text, output_tokens: Some(delta.output_tokens.into()) })]
+        }
+        Some(Generated::Finished(end)) => vec![
+            Ok(Event::Usage {
+                input_tokens: Some(end.input_tokens.into()),
+                output_tokens: Some(end.output_tokens.into()),
+            }),
+            match end.reason.as_str() {
+                "length" => Ok(Event::Finished { reason: FinishReason::Length }),
+                // We cancel by dropping the call, so a process that says so itself is going away.
+                "cancelled" => Err(ProviderError::Truncated),
+                _ => Ok(Event::Finished { reason: FinishReason::Stop }),
+            },
+        ],
+        Some(Generated::Delta(_)) | None => Vec::new(),
+    }
+}
+
+/// What a refusal of the model process, or its death, means.
+fn refusal(status: &Status) -> ProviderError {
+    let problem = Problem::from_status(status);
+    let message = bounded_words(&problem.message, None);
+    match problem.reason.as_str() {
+        reason::PROMPT_TOO_LONG => ProviderError::TooLong { message },
+        reason::BUSY | reason::MODEL_NOT_READY | reason::NO_MODEL | reason::STOPPING => {
+            ProviderError::NotReady(message)
+        }
+        // No reason: the status was not made by the process but by its end.
+        "" => {
+            ProviderError::BrokeOff { message: "the model process ended while it was answering".to_owned() }
+        }
+        _ if status.code() == Code::InvalidArgument => ProviderError::Declined { message },
+        _ => ProviderError::BrokeOff { message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generated(event: Generated) -> v1::GenerateEvent {
+        v1::GenerateEvent { event: Some(event) }
+    }
+
+    #[test]
+    fn each_delta_carries_the_exact_count_so_far() {
+        let step = generated(Generated::Delta(v1::Delta { text: "hi".to_owned(), output_tokens: 3 }));
+        assert_eq!(events(step), [Ok(Event::Delta { text: "hi".to_owned(), output_tokens: Some(3) })]);
+    }
+
+    #[test]
+    fn the_end_carries_the_count_and_the_reason() {
+        let end = v1::Finished {
+            reason: "length".to_owned(),
+            input_tokens: 9,
+            output_tokens: 64,
+            ..v1::Finished::default()
+        };
+        assert_eq!(
+            events(generated(Generated::Finished(end))),
+            [
+                Ok(Event::Usage { input_tokens: Some(9), output_tokens: Some(64) }),
+                Ok(Event::Finished { reason: FinishReason::Length }),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_prompt_over_the_context_is_no_reason_to_try_again() {
+        let problem =
+            Problem::new(Code::InvalidArgument, reason::PROMPT_TOO_LONG, "3000 tokens, 2048 fit", "");
+        assert_eq!(
+            refusal(&problem.into()),
+            ProviderError::TooLong { message: "3000 tokens, 2048 fit".to_owned() }
+        );
+    }
+
+    #[test]
+    fn the_death_of_the_process_can_be_retried() {
+        assert!(refusal(&Status::unavailable("h2 protocol error")).retryable());
+    }
+
+    #[test]
+    fn no_temperature_means_greedy() {
+        let mut request = crate::testing::request("m");
+        assert_eq!(sampling(&request), None);
+        request.sampling.temperature = Some(0.5);
+        assert_eq!(sampling(&request).map(|s| s.temperature), Some(0.5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_that_does_not_come_up_is_told_with_its_reason() {
+        let settings = RuntimeSettings {
+            models: vec!["m".to_owned()],
+            program: "/nonexistent".into(),
+            model_path: "/nonexistent.gguf".into(),
+            chat_template: String::new(),
+            context_tokens: 0,
+            threads: 0,
+        };
+        let (model, process) = runtime(settings);
+        process.state.send_replace(State::Away("the model process ended: killed by signal 9".to_owned()));
+        let error = model.stream(crate::testing::request("m")).await.err();
+        let told = "the model process ended: killed by signal 9".to_owned();
+        assert_eq!(error, Some(ProviderError::NotReady(told)));
+    }
+}

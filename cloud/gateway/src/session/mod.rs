@@ -1,0 +1,190 @@
+//! A connected device, from its hello to its last answer.
+
+mod account;
+mod ask;
+mod asked;
+mod cancel;
+mod meter;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synesis_mesh::gateway::{DeviceConnection, Session};
+use synesis_mesh::kind::{ErrorCode, StreamKind};
+use synesis_mesh::stream::WorkStream;
+use synesis_proto::mesh::v1;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+use uuid::Uuid;
+
+use crate::control_plane::{Clock, ControlError, ControlPlane, DeviceState};
+use crate::failure::chain;
+use crate::live::{Live, Presence};
+use crate::providers::Catalogue;
+
+/// How often a device reports.
+const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
+/// How long running answers may go on once the gateway is to stop.
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);
+/// In which time devices look for another gateway when this one stops.
+const MOVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What serving a device takes; one for the whole gateway.
+pub(crate) struct Services {
+    pub(crate) plane: Arc<dyn ControlPlane>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) live: Live,
+    pub(crate) gateway_id: String,
+    pub(crate) clock: Clock,
+}
+
+/// Serves one device until its connection is over or the gateway stops. Every answer that was begun is settled or
+/// released when this returns.
+pub(crate) async fn serve(
+    mut connection: DeviceConnection,
+    services: Arc<Services>,
+    stopping: CancellationToken,
+) {
+    let device = connection.device_id();
+    // Entered before the look into the store: a revocation that comes in between finds the entry.
+    let presence = services.live.enter(device);
+    let hello = match connection.hello().await {
+        Ok(hello) => hello,
+        Err(error) => return tracing::debug!(%device, %error, "no hello"),
+    };
+    if let Err((code, reason)) = admit(device, &services).await {
+        tracing::info!(%device, %code, "device turned away");
+        return connection.refuse(code, &reason);
+    }
+    let session = match connection.welcome(welcome(&services)).await {
+        Ok(session) => session,
+        Err(error) => return tracing::debug!(%device, %error, "the device left before it was welcomed"),
+    };
+    presence.is_up(session.reports());
+    tracing::info!(%device, remote = %session.remote(), agent = hello.agent, "device connected");
+    touch(device, &services).await;
+    let why = Running { session, device, services: &services, presence }.run(stopping).await;
+    tracing::info!(%device, why, "device disconnected");
+    touch(device, &services).await;
+}
+
+async fn admit(device: Uuid, services: &Services) -> Result<(), (ErrorCode, String)> {
+    match services.plane.device(device).await {
+        Ok(record) if record.state == DeviceState::Enrolled => Ok(()),
+        Ok(_) => Err((ErrorCode::Revoked, ControlError::DeviceRevoked.to_string())),
+        Err(error @ ControlError::DeviceUnknown) => Err((ErrorCode::UnknownDevice, error.to_string())),
+        Err(error) => {
+            tracing::error!(%device, error = chain(&error), "the control plane failed");
+            Err((ErrorCode::StoreFailed, "the gateway could not look the device up".to_owned()))
+        }
+    }
+}
+
+fn welcome(services: &Services) -> v1::Welcome {
+    v1::Welcome {
+        session_id: session_id(&services.clock).to_string(),
+        heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
+        price_version: services.plane.price_version(),
+        receipt_keys: services.plane.receipt_keys().into_iter().map(Into::into).collect(),
+        gateway_id: services.gateway_id.clone(),
+        server_time_ms: services.clock.now_ms().unsigned_abs(),
+        models: services.catalogue.models(),
+        // The mesh fills the version in; there are no optional features yet.
+        ..v1::Welcome::default()
+    }
+}
+
+fn session_id(clock: &Clock) -> Ulid {
+    Ulid::from_parts(clock.now_ms().unsigned_abs(), Uuid::new_v4().as_u128())
+}
+
+async fn touch(device: Uuid, services: &Services) {
+    if let Err(error) = services.plane.touch(device).await {
+        tracing::warn!(%device, error = chain(&error), "the time of the visit was not stored");
+    }
+}
+
+/// A welcomed device.
+struct Running<'a> {
+    session: Session,
+    device: Uuid,
+    services: &'a Arc<Services>,
+    presence: Presence,
+}
+
+impl Running<'_> {
+    /// Says why it ended.
+    async fn run(self, stopping: CancellationToken) -> &'static str {
+        let ends = CancellationToken::new();
+        let mut work = JoinSet::new();
+        let why = loop {
+            tokio::select! {
+                biased;
+                () = self.presence.revoked() => {
+                    self.session.close(ErrorCode::Revoked, &ControlError::DeviceRevoked.to_string());
+                    break "revoked";
+                }
+                () = stopping.cancelled() => {
+                    self.drain(&mut work).await;
+                    break "the gateway is stopping";
+                }
+                Some(done) = work.join_next() => log_panic(done),
+                stream = self.session.work() => match stream {
+                    Some(stream) => self.begin(stream, &mut work, &ends),
+                    None => break "the connection is over",
+                },
+            }
+        };
+        // Answers still running are cut, settled, and told if the connection is still there.
+        ends.cancel();
+        while let Some(done) = work.join_next().await {
+            log_panic(done);
+        }
+        self.session.close(ErrorCode::Draining, why);
+        why
+    }
+
+    fn begin(&self, stream: WorkStream, work: &mut JoinSet<()>, ends: &CancellationToken) {
+        let (device, services, ends) = (self.device, Arc::clone(self.services), ends.clone());
+        work.spawn(async move {
+            match stream.header.kind {
+                StreamKind::Ask => ask::serve(stream, device, &services, ends).await,
+                StreamKind::Account => account::serve(stream, device, &services).await,
+                // The mesh never hands one out.
+                StreamKind::Control => {}
+            }
+        });
+    }
+
+    /// The device is told to move; running answers go on for a while, new ones are refused.
+    async fn drain(&self, work: &mut JoinSet<()>) {
+        // A session that is over has nobody to tell.
+        let _ = self.session.drain(MOVE_WITHIN).await;
+        let finish = async {
+            while !work.is_empty() {
+                tokio::select! {
+                    Some(done) = work.join_next() => log_panic(done),
+                    stream = self.session.work() => match stream {
+                        Some(stream) => {
+                            let refused = stream.refuse(ErrorCode::Draining, "the gateway is stopping", "try again in a little while");
+                            // Who cannot be told has gone.
+                            let _ = timeout(Duration::from_secs(1), refused).await;
+                        }
+                        None => return,
+                    },
+                }
+            }
+        };
+        if timeout(DRAIN, finish).await.is_err() {
+            tracing::warn!(device = %self.device, running = work.len(), "answers were cut by the stop");
+        }
+    }
+}
+
+fn log_panic(done: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = done {
+        tracing::error!(%error, "serving a stream panicked");
+    }
+}
