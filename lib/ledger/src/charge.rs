@@ -37,7 +37,7 @@ impl Charge {
 
     /// Whether the parts are what [`charge`] could have made: none negative, and credits and net together are
     /// what is payable.
-    pub(crate) fn adds_up(&self) -> bool {
+    pub fn adds_up(&self) -> bool {
         let parts = [self.cost, self.fee, self.credits_used, self.net];
         let payable = match self.tier {
             Tier::Free => Ok(NanoUsd::ZERO),

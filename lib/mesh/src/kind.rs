@@ -159,6 +159,8 @@ error_codes! {
     Cancelled = 21, "CANCELLED", fatal;
     /// The gateway could not store what it must not forget.
     StoreFailed = 22, "STORE_FAILED", retryable;
+    /// The worst case is over what the request itself allows (`AskStart.max_charge_nanousd`).
+    OverMaxCharge = 23, "OVER_MAX_CHARGE", fatal;
 }
 
 impl ErrorCode {
@@ -209,7 +211,7 @@ mod tests {
         let kinds: Vec<_> = StreamKind::ALL.iter().map(|k| (k.number(), k.as_str())).collect();
         assert_eq!(kinds, [(1, "control"), (2, "ask"), (3, "account")]);
         let codes: Vec<_> = ErrorCode::ALL.iter().map(|c| c.number()).collect();
-        assert_eq!(codes, (1..=22).collect::<Vec<_>>());
+        assert_eq!(codes, (1..=23).collect::<Vec<_>>());
         assert_eq!(ErrorCode::Revoked.number(), 6);
         assert_eq!(ErrorCode::StoreFailed.number(), 22);
     }

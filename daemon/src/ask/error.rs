@@ -1,0 +1,66 @@
+//! Why a prompt has no answer.
+
+use synesis_privacy::RedactError;
+
+use super::CallerGone;
+use crate::adapters::AdapterError;
+use crate::escalation::EscalationError;
+use crate::model::ModelError;
+use crate::route::RefuseWhy;
+use crate::sessions::SessionError;
+
+/// Why a prompt has no (whole) answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// There is nothing to answer.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// A message is by nobody we know.
+    #[error("message {0} has an unknown role; known are system, user, assistant and tool")]
+    UnknownRole(usize),
+    /// A number that makes no sense.
+    #[error("{0} is out of range")]
+    OutOfRange(&'static str),
+    /// The request names an adapter of this device and asks for the cloud.
+    #[error("an adapter applies to local answers only")]
+    AdapterInCloud,
+    /// The router found no place for it.
+    #[error("{reason}")]
+    Refused {
+        /// Which rule.
+        why: RefuseWhy,
+        /// One sentence.
+        reason: String,
+        /// What to do.
+        next_step: String,
+    },
+    /// The session cannot take it.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The adapter cannot be used.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// The local model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// It cannot be redacted, so it cannot be sent.
+    #[error(transparent)]
+    Redact(#[from] RedactError),
+    /// The escalation failed.
+    #[error(transparent)]
+    Escalation(#[from] EscalationError),
+    /// Nobody waits for the answer any more.
+    #[error(transparent)]
+    CallerGone(#[from] CallerGone),
+}
+
+impl AskError {
+    /// The privacy rules did not compile: nothing may leave, and nothing can be previewed.
+    pub fn rules_unusable() -> Self {
+        Self::Refused {
+            why: RefuseWhy::DetectorsFailed,
+            reason: "the privacy rules are not usable, so nothing may leave this device".to_owned(),
+            next_step: "ask with --local, and report this with the daemon's log".to_owned(),
+        }
+    }
+}

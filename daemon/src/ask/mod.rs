@@ -1,0 +1,296 @@
+//! A prompt from its arrival to its answer: session, route, then the local model or the cloud.
+
+mod driven;
+mod error;
+mod sink;
+mod situation;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use synesis_ledger::SignedReceipt;
+use synesis_privacy::{Message, Policy};
+use synesis_proto::runtime::v1::generate_event::Event;
+use synesis_proto::runtime::v1::{Chat, ChatMessage, GenerateRequest, Sampling, generate_request};
+use tokio::time::Instant;
+use ulid::Ulid;
+
+use crate::adapters::AdaptersHandle;
+use crate::config::Config;
+use crate::escalation::{Escalation, Wishes};
+use crate::model::ModelHandle;
+use crate::route::{CloudWhy, Decision, LocalWhy, Mode};
+use crate::sessions::{Session, Sessions};
+pub use driven::Driven;
+pub use error::AskError;
+pub use sink::{CallerGone, Sink};
+pub use situation::Routing;
+
+/// One request, parsed.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Whose sessions it may use.
+    pub uid: u32,
+    /// In clear text, the new turn last.
+    pub messages: Vec<Message>,
+    /// Where it may run.
+    pub mode: Mode,
+    /// `""`: the active adapter; `"none"`: the base model.
+    pub adapter: String,
+    /// None: `model.max_tokens`.
+    pub max_tokens: Option<u32>,
+    /// None: `model.temperature`.
+    pub temperature: Option<f32>,
+    /// Nucleus sampling.
+    pub top_p: Option<f32>,
+    /// For repeatable sampling.
+    pub seed: Option<u64>,
+    /// Empty: none.
+    pub session: String,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+}
+
+/// What the caller of an ask sees, in this order: one `Routed`, any number of `Delta`, one `Done`.
+#[derive(Debug, Clone)]
+pub enum AskEvent {
+    /// Where it runs.
+    Routed(Route),
+    /// The next piece of the answer.
+    Delta(String),
+    /// The end.
+    Done(Box<Done>),
+}
+
+/// Where a prompt runs and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Here.
+    Local(LocalWhy),
+    /// In the cloud.
+    Cloud(CloudWhy),
+}
+
+impl Route {
+    /// Stable, machine-readable.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Local(why) => why.as_str(),
+            Self::Cloud(why) => why.as_str(),
+        }
+    }
+}
+
+/// A finished answer.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// Where it ran.
+    pub route: Route,
+    /// The model that answered.
+    pub model: String,
+    /// The adapter it ran with; empty: none.
+    pub adapter: String,
+    /// Its generation; 0: none.
+    pub adapter_generation: u64,
+    /// Tokens of the prompt.
+    pub input_tokens: u32,
+    /// Tokens of the answer.
+    pub output_tokens: u32,
+    /// From the request to the first piece.
+    pub to_first: Duration,
+    /// From the request to the end.
+    pub total: Duration,
+    /// `stop`, `length` or `cancelled`.
+    pub finish_reason: String,
+    /// What it cost.
+    pub receipt: Receipt,
+    /// Placeholders in the answer that stand for nothing we hid.
+    pub unknown_placeholders: u32,
+}
+
+/// The proof of an answer's cost.
+#[derive(Debug, Clone)]
+pub enum Receipt {
+    /// A local answer is free.
+    Free,
+    /// It has not arrived; it is reconciled by request id.
+    Pending,
+    /// Verified and stored.
+    Stored(Box<SignedReceipt>),
+}
+
+/// Answers prompts. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Defaults and policies.
+    pub config: Arc<Config>,
+    /// The local model.
+    pub model: ModelHandle,
+    /// Its adapters.
+    pub adapters: AdaptersHandle,
+    /// The way to the cloud.
+    pub escalation: Escalation,
+    /// Conversations.
+    pub sessions: Sessions,
+    /// The privacy rules; none: they are not usable, and nothing may leave.
+    pub privacy: Option<Arc<Policy>>,
+}
+
+impl Asker {
+    /// The answer as a stream; dropping it cancels. An error is its last item.
+    pub fn ask(&self, id: Ulid, ask: Ask) -> Driven<Result<AskEvent, AskError>> {
+        let asker = self.clone();
+        let asked = Instant::now();
+        Driven::new(move |events| async move {
+            let mut sink = Sink::new(events.clone(), asked);
+            if let Err(error) = asker.answer(id, ask, &mut sink).await {
+                // Nobody listening is nobody to tell.
+                let _ = events.send(Err(error)).await;
+            }
+        })
+    }
+
+    /// Where the request would run. Nothing is sent, and nothing remembered.
+    ///
+    /// # Errors
+    /// When the request itself makes no sense.
+    pub async fn route(&self, ask: &Ask) -> Result<Routing, AskError> {
+        check(ask)?;
+        let session = self.sessions.enter(ask.uid, &ask.session).await;
+        let messages = session.with(&ask.messages)?;
+        self.situation(ask, &messages).await
+    }
+
+    async fn answer(&self, id: Ulid, ask: Ask, sink: &mut Sink) -> Result<(), AskError> {
+        check(&ask)?;
+        let mut session = self.sessions.enter(ask.uid, &ask.session).await;
+        let messages = session.with(&ask.messages)?;
+        let routing = self.situation(&ask, &messages).await?;
+        let route = match routing.decision {
+            Decision::Local(why) => Route::Local(why),
+            Decision::Cloud(why) => Route::Cloud(why),
+            Decision::Refuse(why) => return Err(self.refusal(why)),
+        };
+        tracing::info!(request = %id, reason = route.reason(), tokens = routing.input_tokens, "routed");
+        sink.send(AskEvent::Routed(route)).await?;
+        let done = match route {
+            Route::Local(_) => self.local(id, route, &ask, &messages, sink).await?,
+            Route::Cloud(_) => self.cloud(id, route, &ask, &messages, &mut session, sink).await?,
+        };
+        session.remember(messages, sink.text());
+        drop(session);
+        sink.send(AskEvent::Done(Box::new(done))).await?;
+        Ok(())
+    }
+
+    async fn local(&self, id: Ulid, route: Route, ask: &Ask, messages: &[Message], sink: &mut Sink) -> Result<Done, AskError> {
+        // Pinned until the answer's end, whatever is swapped in meanwhile.
+        let adapter = self.adapters.resolve(&ask.adapter).await?;
+        let request = GenerateRequest {
+            request_id: id.to_string(),
+            input: Some(generate_request::Input::Chat(chat(messages))),
+            adapter_id: adapter.as_ref().map(|adapter| adapter.id.clone()).unwrap_or_default(),
+            adapter_scale: 0.0,
+            max_tokens: self.max_tokens(ask),
+            sampling: Some(Sampling {
+                temperature: ask.temperature.unwrap_or(self.config.model.temperature),
+                top_p: ask.top_p.unwrap_or(0.0),
+                seed: ask.seed,
+                ..Sampling::default()
+            }),
+            stop: ask.stop.clone(),
+        };
+        let mut answer = self.model.generate(request).await?;
+        while let Some(event) = answer.next().await {
+            match event? {
+                Event::Started(_) => {}
+                Event::Delta(delta) => sink.push(delta.text).await?,
+                Event::Finished(end) => {
+                    return Ok(Done {
+                        route,
+                        model: self.model.status().borrow().name.clone(),
+                        adapter_generation: adapter.as_ref().map_or(0, |adapter| adapter.generation),
+                        adapter: adapter.map(|adapter| adapter.name).unwrap_or_default(),
+                        input_tokens: end.input_tokens,
+                        output_tokens: end.output_tokens,
+                        to_first: sink.to_first(),
+                        total: sink.so_far(),
+                        finish_reason: end.reason,
+                        receipt: Receipt::Free,
+                        unknown_placeholders: 0,
+                    });
+                }
+            }
+        }
+        // The stream's own contract: it ends after `Finished`, or with an error.
+        Err(crate::model::ModelError::Crashed.into())
+    }
+
+    async fn cloud(
+        &self,
+        id: Ulid,
+        route: Route,
+        ask: &Ask,
+        messages: &[Message],
+        session: &mut Session,
+        sink: &mut Sink,
+    ) -> Result<Done, AskError> {
+        let Some(policy) = &self.privacy else { return Err(self.refusal(crate::route::RefuseWhy::DetectorsFailed)) };
+        let redacted = policy.redact(messages, &mut session.vault)?;
+        let adapter_generation = self.adapters.snapshot().borrow().generation;
+        let wishes = Wishes {
+            max_tokens: self.max_tokens(ask),
+            temperature: ask.temperature,
+            top_p: ask.top_p,
+            seed: ask.seed,
+            stop: ask.stop.clone(),
+            adapter_generation,
+        };
+        let answer = self.escalation.run(id, &redacted, session.vault.restorer(), wishes, sink).await?;
+        Ok(Done {
+            route,
+            model: answer.model,
+            adapter: String::new(),
+            adapter_generation,
+            input_tokens: answer.input_tokens,
+            output_tokens: answer.output_tokens,
+            to_first: sink.to_first(),
+            total: sink.so_far(),
+            finish_reason: answer.finish_reason,
+            receipt: answer.receipt.map_or(Receipt::Pending, |signed| Receipt::Stored(Box::new(signed))),
+            unknown_placeholders: answer.unknown_placeholders,
+        })
+    }
+
+    fn max_tokens(&self, ask: &Ask) -> u32 {
+        ask.max_tokens.unwrap_or(self.config.model.max_tokens)
+    }
+}
+
+/// What can be said about a request before anything is known about the device.
+fn check(ask: &Ask) -> Result<(), AskError> {
+    if let Some(index) = ask.messages.iter().position(|message| message.role.parse::<synesis_privacy::Role>().is_err()) {
+        return Err(AskError::UnknownRole(index));
+    }
+    // System messages alone ask nothing.
+    if !ask.messages.iter().any(|message| message.role != "system" && !message.content.trim().is_empty()) {
+        return Err(AskError::EmptyPrompt);
+    }
+    if ask.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
+        return Err(AskError::OutOfRange("the temperature (0 to 2)"));
+    }
+    if ask.top_p.is_some_and(|top_p| !(0.0..=1.0).contains(&top_p)) {
+        return Err(AskError::OutOfRange("top_p (0 to 1)"));
+    }
+    if ask.mode == Mode::Cloud && !matches!(ask.adapter.as_str(), "" | "none") {
+        return Err(AskError::AdapterInCloud);
+    }
+    Ok(())
+}
+
+/// The conversation as the model process takes it.
+fn chat(messages: &[Message]) -> Chat {
+    let message = |message: &Message| ChatMessage { role: message.role.clone(), content: message.content.clone() };
+    Chat { messages: messages.iter().map(message).collect() }
+}

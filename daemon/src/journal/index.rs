@@ -1,0 +1,202 @@
+//! What the journal's rows add up to, in memory: open requests, the chain of receipts, what each day cost.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, SystemTime};
+
+use synesis_ledger::{NanoUsd, Receipt};
+
+use super::Intent;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A receipt that does not fit between its neighbours: the far end's chain has two versions, which must not be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChainFault {
+    /// Another receipt has its place.
+    #[error("another receipt with the sequence number {0} is stored")]
+    Fork(u64),
+    /// Its request has another receipt.
+    #[error("the request was charged before, by receipt {0}")]
+    ChargedTwice(u64),
+    /// It does not point back to the stored receipt before it.
+    #[error("it does not follow the stored receipt {0}")]
+    Before(u64),
+    /// The stored receipt after it does not point back to it.
+    #[error("the stored receipt {0} does not follow it")]
+    After(u64),
+}
+
+#[derive(Debug)]
+struct Link {
+    hash: [u8; 32],
+    prev_hash: [u8; 32],
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    open: BTreeMap<String, Intent>,
+    in_flight: HashSet<String>,
+    chain: BTreeMap<(String, u64), Link>,
+    seq_of: BTreeMap<String, u64>,
+    spent: BTreeMap<u64, NanoUsd>,
+}
+
+impl Index {
+    pub(super) fn open(&mut self, intent: Intent) {
+        self.open.insert(intent.request_id.clone(), intent);
+    }
+
+    /// Open, and somebody is working on it.
+    pub(super) fn begin(&mut self, intent: Intent) {
+        self.in_flight.insert(intent.request_id.clone());
+        self.open(intent);
+    }
+
+    /// Nobody is working on it any more; true when it is still open.
+    pub(super) fn end(&mut self, request_id: &str) -> bool {
+        self.in_flight.remove(request_id);
+        self.open.contains_key(request_id)
+    }
+
+    pub(super) fn close(&mut self, request_id: &str) {
+        self.open.remove(request_id);
+    }
+
+    pub(super) fn pending_count(&self) -> u32 {
+        u32::try_from(self.open.len()).unwrap_or(u32::MAX)
+    }
+
+    /// ULIDs sort by time, so the oldest comes first.
+    pub(super) fn unsettled(&self) -> Vec<Intent> {
+        let idle = self.open.values().filter(|intent| !self.in_flight.contains(&intent.request_id));
+        idle.cloned().collect()
+    }
+
+    /// Whether the receipt is already stored.
+    pub(super) fn check(&self, receipt: &Receipt) -> Result<bool, ChainFault> {
+        let at = |seq: u64| self.chain.get(&(receipt.device.clone(), seq));
+        let hash = receipt.hash();
+        if let Some(stored) = at(receipt.seq) {
+            return if stored.hash == hash { Ok(true) } else { Err(ChainFault::Fork(receipt.seq)) };
+        }
+        if let Some(seq) = self.seq_of.get(&receipt.request_id) {
+            return Err(ChainFault::ChargedTwice(*seq));
+        }
+        // Concurrent requests may finish out of order, so a neighbour may still be missing.
+        match receipt.seq.checked_sub(1) {
+            Some(0) | None if receipt.prev_hash != [0; 32] => return Err(ChainFault::Before(0)),
+            Some(before) if at(before).is_some_and(|link| link.hash != receipt.prev_hash) => {
+                return Err(ChainFault::Before(before));
+            }
+            _ => {}
+        }
+        let after = receipt.seq.saturating_add(1);
+        if at(after).is_some_and(|link| link.prev_hash != hash) {
+            return Err(ChainFault::After(after));
+        }
+        Ok(false)
+    }
+
+    pub(super) fn insert(&mut self, receipt: &Receipt) {
+        let link = Link { hash: receipt.hash(), prev_hash: receipt.prev_hash };
+        self.seq_of.insert(receipt.request_id.clone(), receipt.seq);
+        self.chain.insert((receipt.device.clone(), receipt.seq), link);
+        let day = u64::try_from(receipt.issued_at_ms).unwrap_or(0) / ms(DAY);
+        let spent = self.spent.entry(day).or_default();
+        // A sum that overflows is certainly over any limit.
+        *spent = spent.checked_add(receipt.net).unwrap_or(NanoUsd::from_i64(i64::MAX));
+    }
+
+    pub(super) fn spent_on_day_of(&self, now: SystemTime) -> NanoUsd {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.spent.get(&(ms(now) / ms(DAY))).copied().unwrap_or_default()
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use synesis_ledger::Tier;
+
+    use super::*;
+
+    fn receipt(seq: u64, request_id: &str, prev_hash: [u8; 32]) -> Receipt {
+        Receipt {
+            account: "acme".to_owned(),
+            device: "d".to_owned(),
+            request_id: request_id.to_owned(),
+            model: "m".to_owned(),
+            adapter_generation: 0,
+            input_tokens: 1,
+            output_tokens: 1,
+            tier: Tier::Managed,
+            cost: NanoUsd::from_i64(100),
+            fee: NanoUsd::from_i64(3),
+            credits_used: NanoUsd::ZERO,
+            net: NanoUsd::from_i64(103),
+            price_version: 1,
+            redacted_hash: [0; 32],
+            seq,
+            prev_hash,
+            issued_at_ms: i64::try_from(ms(DAY)).unwrap() * 3 + 5,
+        }
+    }
+
+    #[test]
+    fn receipts_may_arrive_out_of_order_and_still_have_to_link() {
+        let first = receipt(1, "a", [0; 32]);
+        let second = receipt(2, "b", first.hash());
+        let mut index = Index::default();
+        assert_eq!(index.check(&second), Ok(false));
+        index.insert(&second);
+        assert_eq!(index.check(&receipt(1, "x", [0; 32])), Err(ChainFault::After(2)));
+        assert_eq!(index.check(&first), Ok(false));
+        index.insert(&first);
+        assert_eq!(index.check(&first), Ok(true), "the same one again is known");
+    }
+
+    #[test]
+    fn a_second_version_of_the_chain_is_noticed() {
+        let first = receipt(1, "a", [0; 32]);
+        let mut index = Index::default();
+        index.insert(&first);
+        assert_eq!(index.check(&receipt(1, "b", [0; 32])), Err(ChainFault::Fork(1)));
+        assert_eq!(index.check(&receipt(2, "b", [7; 32])), Err(ChainFault::Before(1)));
+        assert_eq!(index.check(&receipt(2, "a", first.hash())), Err(ChainFault::ChargedTwice(1)));
+        assert_eq!(Index::default().check(&receipt(1, "b", [7; 32])), Err(ChainFault::Before(0)));
+    }
+
+    #[test]
+    fn a_day_costs_what_its_receipts_sum_up_to() {
+        let first = receipt(1, "a", [0; 32]);
+        let second = receipt(2, "b", first.hash());
+        let mut index = Index::default();
+        index.insert(&first);
+        index.insert(&second);
+        let day = |n: u32| SystemTime::UNIX_EPOCH + DAY * n;
+        assert_eq!(index.spent_on_day_of(day(3)), NanoUsd::from_i64(206));
+        assert_eq!(index.spent_on_day_of(day(4)), NanoUsd::ZERO);
+    }
+
+    #[test]
+    fn a_request_in_flight_is_pending_but_left_alone() {
+        let intent = Intent {
+            request_id: "a".to_owned(),
+            device_id: "d".to_owned(),
+            redacted_hash: String::new(),
+            detector_version: String::new(),
+            at_ms: 0,
+        };
+        let mut index = Index::default();
+        index.begin(intent.clone());
+        assert_eq!((index.pending_count(), index.unsettled()), (1, vec![]));
+        assert!(index.end("a"), "let go while open");
+        assert_eq!(index.unsettled(), [intent]);
+        index.close("a");
+        assert_eq!(index.pending_count(), 0);
+        assert!(!index.end("a"));
+    }
+}
