@@ -17,6 +17,8 @@ use crate::kind::{ErrorCode, MAX_HEADER_FRAME, StreamKind};
 
 /// Longer trace contexts are dropped; the W3C format has 55 characters.
 const MAX_TRACEPARENT: usize = 128;
+/// Nobody waits longer for an answer; a larger number from the wire counts as this one.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// What a work stream is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +84,8 @@ impl StreamHeader {
         Ok(Self {
             kind,
             request_id,
-            timeout: (header.timeout_ms > 0).then(|| Duration::from_millis(header.timeout_ms)),
+            timeout: (header.timeout_ms > 0)
+                .then(|| Duration::from_millis(header.timeout_ms).min(MAX_TIMEOUT)),
             traceparent: Some(header.traceparent).filter(fits),
         })
     }
@@ -328,6 +331,13 @@ mod tests {
             let bad = v1::StreamHeader { request_id: request_id.into(), ..good.clone() };
             assert_eq!(StreamHeader::from_wire(bad).unwrap_err().code(), ErrorCode::BadFrame);
         }
+    }
+
+    #[test]
+    fn an_absurd_timeout_is_a_long_one() {
+        let mut header = v1::StreamHeader::from(&StreamHeader::new(StreamKind::Ask, Ulid::from_parts(1, 2)));
+        header.timeout_ms = u64::MAX;
+        assert_eq!(StreamHeader::from_wire(header).unwrap().timeout, Some(MAX_TIMEOUT));
     }
 
     #[test]

@@ -16,8 +16,12 @@ use crate::kind::MAX_WORK_STREAMS;
 const IDLE_TIMEOUT_MS: u32 = 65_000;
 /// Keeps the mapping in a device's NAT alive; only the device's side can.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-const STREAM_WINDOW: u32 = 1024 * 1024;
+/// What a connection may have under way, and so what a peer can make us hold.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// What a stream may have under way. All work streams together stay below the connection's window: however many are
+/// stuck, the control stream can still send.
+const STREAM_WINDOW: u32 = 448 * 1024;
+const _: () = assert!(MAX_WORK_STREAMS * STREAM_WINDOW + 512 * 1024 <= CONNECTION_WINDOW);
 /// Of a UDP socket, in bytes; the kernel may grant less.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// The default of 20 ms allows 50 resets a second, for all devices together, after a restart.

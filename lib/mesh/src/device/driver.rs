@@ -74,6 +74,8 @@ impl TunnelDriver {
                 () = stop.cancelled() => break,
                 Ok(()) = identity.changed() => {
                     let set = identity.borrow_and_update().is_some();
+                    // What another identity met says nothing about this one.
+                    run.failure = None;
                     run.apply(if set { Event::IdentitySet } else { Event::IdentityCleared });
                 }
                 () = run.shared.redial.notified() => run.apply(Event::Reconnect),
@@ -291,7 +293,7 @@ fn explain(state: State, failure: Option<&Failure>) -> TunnelStatus {
         (State::Offline, _) => ("the tunnel is stopped", ""),
         (State::Draining, _) => ("the gateway asked this device to move to another connection", ""),
         (_, Some(failure)) => (failure.reason.as_str(), failure.next_step.as_str()),
-        (_, None) => ("the first connection is being made", ""),
+        (_, None) => ("a connection is being made", ""),
     };
     status.reason = Some(reason.to_owned());
     status.next_step = Some(next_step.to_owned()).filter(|step| !step.is_empty());

@@ -20,7 +20,7 @@ const ENROLL_AGAIN: &str = "enrol this device again with a new token";
 
 /// What the state machine has to know about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It may work the next time.
     Retry,
     /// It will not work until somebody changes something; trying goes on, slowly.
@@ -32,15 +32,15 @@ pub enum Verdict {
 /// A failed dial or a lost connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct Failure {
+pub(super) struct Failure {
     /// What to make of it.
-    pub verdict: Verdict,
+    pub(super) verdict: Verdict,
     /// Whether the gateway failed our check of its certificate.
-    pub untrusted: bool,
+    pub(super) untrusted: bool,
     /// What happened, as a sentence without a period.
-    pub reason: String,
+    pub(super) reason: String,
     /// What to do about it.
-    pub next_step: String,
+    pub(super) next_step: String,
 }
 
 impl Failure {

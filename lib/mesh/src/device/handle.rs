@@ -44,9 +44,12 @@ pub enum OpenError {
 /// Why a ping has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum PingError {
-    /// The tunnel is not up, or went down; the status says why.
+    /// The tunnel is not up; the status says why.
     #[error("the tunnel is {}", .0.state.as_str())]
     Offline(Box<TunnelStatus>),
+    /// The tunnel went down while the ping was under way.
+    #[error("the tunnel went down before the gateway answered")]
+    Lost,
     /// No answer in time; the tunnel itself draws its own conclusion.
     #[error("the gateway did not answer the ping in time")]
     TimedOut,
@@ -103,7 +106,7 @@ impl TunnelHandle {
         };
         match timeout(self.shared.timing.lost_after, ask).await {
             Ok(Some(rtt)) => Ok(rtt),
-            Ok(None) => Err(PingError::Offline(self.snapshot())),
+            Ok(None) => Err(PingError::Lost),
             Err(_) => Err(PingError::TimedOut),
         }
     }

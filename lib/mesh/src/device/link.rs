@@ -21,6 +21,8 @@ use crate::tls;
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
 /// A gateway cannot ask for heartbeats faster or slower than this.
 const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+/// A gateway cannot ask a device to wait longer than this before it moves.
+const MAX_DRAIN: Duration = Duration::from_secs(3600);
 const ORDERS: usize = 8;
 
 /// What a link reports to the driver.
@@ -215,7 +217,7 @@ impl Link {
             },
             Some(Down::Ping(ping)) => return self.send(Up::Pong(v1::Pong { seq: ping.seq })).await,
             Some(Down::Prewarm(prewarm)) => News::Prewarm(prewarm.adapter),
-            Some(Down::Drain(drain)) => News::Drain(Duration::from_millis(drain.within_ms)),
+            Some(Down::Drain(drain)) => News::Drain(Duration::from_millis(drain.within_ms).min(MAX_DRAIN)),
             Some(Down::Problem(problem)) => return Err(Failure::problem(&problem)),
             // A message of a newer version, or a second welcome: it must not harm.
             Some(Down::Welcome(_)) | None => return Ok(()),

@@ -15,12 +15,12 @@ mod status;
 pub use backoff::Backoff;
 pub use driver::{Tunnel, TunnelDriver};
 pub use enroll::{EnrollError, enroll};
-pub use failure::{Failure, Verdict};
 pub use handle::{OpenError, PingError, TunnelHandle};
 pub use status::{TunnelEvent, TunnelState, TunnelStatus};
 
 use std::time::Duration;
 
+use failure::{Failure, Verdict};
 use synesis_proto::mesh::v1;
 use tokio::sync::watch;
 

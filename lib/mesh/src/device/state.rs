@@ -72,7 +72,7 @@ pub(super) enum Effect {
 }
 
 /// Being turned away for good is waited out at the cap: trying sooner changes nothing.
-const REFUSED_ATTEMPT: u32 = 16;
+const REFUSED_ATTEMPT: u32 = u32::MAX;
 
 /// The machine: what follows from an event in a state. An event that means nothing there changes nothing.
 pub(super) fn step(state: State, event: Event) -> (State, Vec<Effect>) {

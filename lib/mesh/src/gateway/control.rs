@@ -19,6 +19,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const MISSED_HEARTBEATS: u32 = 3;
 const SLACK: Duration = Duration::from_secs(10);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+const MAX_INTERVAL: Duration = Duration::from_secs(300);
 /// The gateway pings along with every n-th ack: often enough for a picture, rare enough to cost nothing.
 const PING_EVERY: u64 = 4;
 /// A device that said goodbye may finish its answers for this long.
@@ -55,9 +56,9 @@ impl Control {
     ) -> Self {
         let interval = match heartbeat_ms {
             0 => DEFAULT_INTERVAL,
-            ms => Duration::from_millis(ms),
+            ms => Duration::from_millis(ms).min(MAX_INTERVAL),
         };
-        let patience = interval.saturating_mul(MISSED_HEARTBEATS).saturating_add(SLACK);
+        let patience = interval * MISSED_HEARTBEATS + SLACK;
         Self { connection, tx, rx, orders, report, patience, ping: None }
     }
 

@@ -153,7 +153,7 @@ impl DeviceIdentity {
         }
         let path = dir.join(IDENTITY_FILE);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_file(&path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(in_file(&path)(error)),
             _ => forget_keys(dir, None),
         }
     }
