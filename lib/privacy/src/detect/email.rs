@@ -1,6 +1,7 @@
 //! E-mail addresses, outwards from an `@`.
 
 use super::finding::{Evidence, Finding};
+use super::url;
 use super::view::View;
 use crate::kind::Kind;
 
@@ -29,9 +30,11 @@ fn ends_userinfo(view: &View<'_>, at: usize) -> bool {
     let start = view.run_back(at, MAX_USERINFO, |b| {
         b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'<' | b'>' | b'@')
     });
-    view.slice(start, at)
-        .rsplit_once("://")
-        .is_some_and(|(_, userinfo)| userinfo.contains(':') && !userinfo.contains('/'))
+    let url = view.slice(start, at + 1);
+    url.rsplit_once("://").is_some_and(|(_, rest)| {
+        let userinfo = url::userinfo_len(rest.as_bytes());
+        userinfo.is_some_and(|len| len + 1 == rest.len() && rest[..len].contains(':'))
+    })
 }
 
 fn local_start(view: &View<'_>, at: usize) -> Option<usize> {

@@ -138,7 +138,10 @@ pub(super) fn after(view: &View<'_>, key: Key, hit: &super::gate::Hit) -> Option
         return Some(connection);
     }
     let (kind, rule) = name(view, key, start, key_end, text);
-    Some(Finding { start: value.start, end: value.end, kind, rule, evidence: Evidence::Label })
+    // What is longer than was looked at is hidden to its end.
+    let longer = value.end - value.start >= MAX_VALUE;
+    let end = if longer { view.run(value.end, usize::MAX, |b| !b.is_ascii_whitespace()) } else { value.end };
+    Some(Finding { start: value.start, end, kind, rule, evidence: Evidence::Label })
 }
 
 fn identifier_start(view: &View<'_>, at: usize) -> usize {

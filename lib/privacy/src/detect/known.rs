@@ -1,7 +1,7 @@
 //! Values the session already redacted, found again without their context: a password named once must not leave
 //! in the next message as a bare word.
 
-use aho_corasick::{AhoCorasick, BuildError, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError, MatchKind};
 
 use super::finding::{Evidence, Finding};
 use super::overlap;
@@ -11,6 +11,8 @@ use crate::vault::Vault;
 
 /// Shorter values are too likely to be words of their own.
 const SHORTEST: usize = 5;
+/// Longer values have a shape that finds them again, and would bloat the automaton.
+const LONGEST: usize = 256;
 /// From this length on a value is hidden even inside a longer word.
 const UNMISTAKABLE: usize = 12;
 
@@ -23,8 +25,10 @@ pub(crate) struct Values {
 impl Values {
     /// Collects what is worth searching for.
     pub(crate) fn of(vault: &Vault) -> Result<Self, BuildError> {
-        let entries: Vec<_> = vault.entries().filter(|entry| entry.value.len() >= SHORTEST).collect();
+        let entries: Vec<_> =
+            vault.entries().filter(|entry| (SHORTEST..=LONGEST).contains(&entry.value.len())).collect();
         let automaton = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
             .match_kind(MatchKind::Standard)
             .build(entries.iter().map(|entry| entry.value.as_bytes()))?;
         Ok(Self { automaton, kinds: entries.iter().map(|entry| entry.kind).collect() })

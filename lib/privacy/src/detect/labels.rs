@@ -76,7 +76,6 @@ pub(crate) const SPECS: &[Spec] = &[
             "identity number",
             "id number",
             "nric",
-            "my number",
             "マイナンバー",
             "abn",
             "ahv",
@@ -134,7 +133,7 @@ pub(crate) const SPECS: &[Spec] = &[
         pattern: r"[0-9A-Z]{1,18}(?:[ -][0-9]{1,6}){0,5}",
         check: |text| {
             digits(text).len() >= 3 && (6..=20).contains(&alphanumeric(text))
-                || (text.len() >= 10 && digits(text).len() >= 1)
+                || (text.len() >= 10 && !digits(text).is_empty())
         },
     },
     Spec {

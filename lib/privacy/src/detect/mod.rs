@@ -80,15 +80,21 @@ impl Detector {
         let hits = self.gate.hits(text);
         let view = View::new(text, &hits);
         let mut found = Vec::new();
-        // Where the last private key block or URL ended: their insides need no second look by the same rule.
-        let (mut after_key, mut after_url) = (0, 0);
+        // Where the last private key block, URL or keyed secret ended: their insides need no second look by the
+        // same rule.
+        let (mut after_key, mut after_url, mut after_secret) = (0, 0, 0);
         for hit in &hits {
             match hit.meaning {
                 Meaning::Cue(Cue::Wallet) => found.extend(number::wallet::after(&view, hit.end)),
                 Meaning::Cue(_) => {}
                 Meaning::Prefixed(rule) => found.extend(self.prefixed[rule].at(&view, hit.start)),
                 Meaning::Labelled(rule) => found.extend(self.labelled[rule].after(&view, hit)),
-                Meaning::Key(key) => found.extend(keyed::after(&view, key, hit)),
+                Meaning::Key(key) if hit.start >= after_secret => {
+                    let finding = keyed::after(&view, key, hit);
+                    after_secret = finding.map_or(after_secret, |f| f.end);
+                    found.extend(finding);
+                }
+                Meaning::Key(_) => {}
                 Meaning::Marker(Marker::Scheme) if hit.start >= after_url => {
                     let (end, finding) = url::around(&view, hit.start);
                     after_url = end;

@@ -44,7 +44,7 @@ fn is_version(view: &View<'_>, start: usize) -> bool {
     {
         return true;
     }
-    view.nearest(start, VERSION_REACH, &[Cue::Version, Cue::Network]) == Some(Cue::Version)
+    view.speaks_against(start, VERSION_REACH, Cue::Version, Cue::Network)
 }
 
 /// An IPv6 address around the colon at `colon`. Also returns where the run of its bytes ends, so that a run is

@@ -42,7 +42,8 @@ fn truncated(body: &str) -> usize {
             text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_'));
         let header = text.ends_with(':') || text.contains(',') || text.starts_with('(');
         let random = text.len() >= 24 || (text.len() >= 3 && is_mixed(text));
-        if !(base64 && random) && !(header && end == 0) {
+        let belongs = (base64 && random) || (header && end == 0);
+        if !belongs {
             break;
         }
         end = token.end;

@@ -97,7 +97,7 @@ fn credentials(
 
 /// Bytes in front of the `@` that ends user and password. A password may hold `/`, `?` or `#` though it should
 /// not; a port number in front of the first of them says that there is none.
-fn userinfo_len(rest: &[u8]) -> Option<usize> {
+pub(super) fn userinfo_len(rest: &[u8]) -> Option<usize> {
     let authority = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     if let Some(at) = rest[..authority].iter().rposition(|b| *b == b'@') {
         return Some(at);

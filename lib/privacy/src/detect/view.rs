@@ -23,7 +23,7 @@ impl<'t> View<'t> {
         Self { text, bytes: text.as_bytes(), cues }
     }
 
-    /// The last of `wanted` that ends at most `reach` bytes before `at`, on the same line or the one before.
+    /// The last of `wanted` that ends at most `reach` bytes before `at`, on whatever line.
     pub(crate) fn nearest(&self, at: usize, reach: usize, wanted: &[Cue]) -> Option<Cue> {
         let upto = self.cues.partition_point(|(end, _)| *end <= at);
         self.cues[..upto]
@@ -32,6 +32,12 @@ impl<'t> View<'t> {
             .take_while(|(end, _)| end + reach >= at)
             .find(|(_, cue)| wanted.contains(cue))
             .map(|(_, cue)| *cue)
+    }
+
+    /// Whether, of the two cues, the nearest one in front of `at` on its line is `against`.
+    pub(crate) fn speaks_against(&self, at: usize, reach: usize, against: Cue, unless: Cue) -> bool {
+        let line = self.run_back(at, reach, |b| b != b'\n');
+        self.nearest(at, at - line, &[against, unless]) == Some(against)
     }
 
     /// The byte before `at`.

@@ -44,7 +44,7 @@ pub(super) fn card(view: &View<'_>, cluster: &Cluster, first: usize) -> Option<(
 /// One number in ten passes Luhn: an order or a book needs more than that to be a card.
 fn is_likely(view: &View<'_>, start: usize, grouped: bool, len: usize) -> bool {
     let spoken = view.nearest(start, REACH, &[Cue::Card]).is_some();
-    let counted = view.nearest(start, COUNTER_REACH, &[Cue::Card, Cue::Counter]) == Some(Cue::Counter);
+    let counted = view.speaks_against(start, COUNTER_REACH, Cue::Counter, Cue::Card);
     if grouped || spoken { spoken || len >= 14 } else { len >= 14 && !counted }
 }
 

@@ -86,7 +86,7 @@ fn reason(
         return None;
     }
     let cue = is_announced(view, begin);
-    let counted = view.nearest(begin, COUNTER_REACH, &[Cue::Phone, Cue::Counter]) == Some(Cue::Counter);
+    let counted = view.speaks_against(begin, COUNTER_REACH, Cue::Counter, Cue::Phone);
     if counted {
         return None;
     }
