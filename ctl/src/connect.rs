@@ -1,7 +1,7 @@
 //! The connection to the daemon: one unix socket, one client for each service of control.v1.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use synesis_proto::channel;
 use synesis_proto::control::v1::adapters_client::AdaptersClient;
@@ -11,12 +11,44 @@ use synesis_proto::control::v1::inference_client::InferenceClient;
 use synesis_proto::control::v1::models_client::ModelsClient;
 use synesis_proto::control::v1::node_client::NodeClient;
 use synesis_proto::control::v1::privacy_client::PrivacyClient;
+use tokio::sync::Notify;
 use tonic::transport::Channel;
 
 use crate::failure::Failure;
 
 /// A preview repeats its text and adds a span for each find, so the answer may be much larger than the question.
 const MAX_PREVIEW_BYTES: usize = 64 << 20;
+
+/// Where the daemon is, and whether it was asked yet: the time limit counts from there, not from the start of a
+/// prompt that is still being typed.
+#[derive(Debug)]
+pub(crate) struct Context {
+    socket: PathBuf,
+    asked: Notify,
+}
+
+impl Context {
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket, asked: Notify::new() }
+    }
+
+    /// Connects to the daemon's control socket.
+    ///
+    /// # Errors
+    /// [`Failure::SocketDenied`] when this user may not, [`Failure::NotRunning`] when nothing answers there.
+    pub(crate) async fn connect(&self) -> Result<Daemon, Failure> {
+        self.asked.notify_one();
+        match channel::connect(self.socket.clone()).await {
+            Ok(channel) => Ok(Daemon { channel }),
+            Err(source) => Err(explain(&self.socket, source)),
+        }
+    }
+
+    /// Resolves once the daemon is asked something. For one waiter.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+}
 
 /// A daemon that accepted the connection.
 #[derive(Debug, Clone)]
@@ -25,17 +57,6 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Connects to the daemon's control socket.
-    ///
-    /// # Errors
-    /// [`Failure::SocketDenied`] when this user may not, [`Failure::NotRunning`] when nothing answers there.
-    pub(crate) async fn connect(socket: &Path) -> Result<Self, Failure> {
-        match channel::connect(socket.to_owned()).await {
-            Ok(channel) => Ok(Self { channel }),
-            Err(source) => Err(explain(socket, source)),
-        }
-    }
-
     pub(crate) fn adapters(&self) -> AdaptersClient<Channel> {
         AdaptersClient::new(self.channel.clone())
     }

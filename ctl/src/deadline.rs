@@ -1,5 +1,5 @@
-//! How long a command may take, and what ends it before: its time limit, or Ctrl-C. Both drop the work, which
-//! cancels the call at the daemon.
+//! How long a command may take, and what ends it before: its time limit, which counts from the moment the daemon
+//! is asked, or Ctrl-C. Both drop the work, which cancels the call at the daemon.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,19 +9,20 @@ use tokio::time;
 
 use crate::failure::Failure;
 
-/// Runs `work` until it ends, `limit` passes, or the user presses Ctrl-C.
+/// Runs `work` until it ends, `limit` has passed since `asked`, or the user presses Ctrl-C.
 ///
 /// # Errors
 /// Those of `work`; [`Failure::TimedOut`] and [`Failure::Interrupted`].
 pub(crate) async fn bounded(
     limit: Option<Duration>,
+    asked: impl Future<Output = ()>,
     work: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
     tokio::select! {
         biased;
         failure = interrupted() => Err(failure),
         outcome = work => outcome,
-        failure = expired(limit) => Err(failure),
+        failure = expired(limit, asked) => Err(failure),
     }
 }
 
@@ -33,9 +34,10 @@ async fn interrupted() -> Failure {
     }
 }
 
-async fn expired(limit: Option<Duration>) -> Failure {
+async fn expired(limit: Option<Duration>, asked: impl Future<Output = ()>) -> Failure {
     match limit {
         Some(limit) => {
+            asked.await;
             time::sleep(limit).await;
             Failure::TimedOut(limit)
         }
@@ -68,7 +70,11 @@ pub(crate) fn display(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use super::*;
+
+    const LIMIT: Option<Duration> = Some(Duration::from_secs(10));
 
     #[test]
     fn durations_are_read_with_and_without_a_unit() {
@@ -88,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_that_takes_too_long_is_dropped() {
-        let outcome = bounded(Some(Duration::from_secs(10)), std::future::pending()).await;
+        let outcome = bounded(LIMIT, ready(()), pending()).await;
         assert!(matches!(outcome, Err(Failure::TimedOut(limit)) if limit.as_secs() == 10));
     }
 
@@ -98,6 +104,17 @@ mod tests {
             time::sleep(Duration::from_secs(9)).await;
             Err(Failure::EmptyPrompt)
         };
-        assert!(matches!(bounded(Some(Duration::from_secs(10)), work).await, Err(Failure::EmptyPrompt)));
+        assert!(matches!(bounded(LIMIT, ready(()), work).await, Err(Failure::EmptyPrompt)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_before_the_daemon_is_asked_does_not_count() {
+        let typing = Duration::from_secs(3_600);
+        let work = async {
+            time::sleep(typing + Duration::from_secs(9)).await;
+            Ok(())
+        };
+        assert!(bounded(LIMIT, time::sleep(typing), work).await.is_ok());
+        assert!(matches!(bounded(LIMIT, time::sleep(typing), pending()).await, Err(Failure::TimedOut(_))));
     }
 }

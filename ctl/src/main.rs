@@ -10,6 +10,7 @@ mod failure;
 mod feed;
 mod input;
 mod output;
+mod reader;
 mod receipt;
 mod units;
 mod view;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use tokio::runtime::Builder;
 
 use crate::cli::Cli;
+use crate::connect::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -42,8 +44,9 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli, mut output: Output) -> Exit {
     let limit = cli.globals.limit(cli.command.patience());
-    let work = cli.command.run(&cli.globals.socket, &mut output);
-    let outcome = deadline::bounded(limit, work).await;
+    let context = Context::new(cli.globals.socket);
+    let work = cli.command.run(&context, &mut output);
+    let outcome = deadline::bounded(limit, context.asked(), work).await;
     output.end_line().await;
     match outcome {
         Ok(()) => Exit::Done,

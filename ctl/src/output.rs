@@ -5,9 +5,11 @@ use std::io::{IsTerminal, Write as _};
 
 use serde::Serialize;
 use tokio::io::{AsyncWriteExt, Stdout};
+use tonic::Streaming;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::reader::Reader;
 use crate::view::{Style, View, printable};
 
 /// Who reads standard output.
@@ -47,6 +49,8 @@ pub(crate) struct Output {
     style: Style,
     sink: Sink,
     cursor: Cursor,
+    /// Watched from the first streamed message on.
+    reader: Option<Reader>,
 }
 
 impl Output {
@@ -54,11 +58,32 @@ impl Output {
         let stdout = std::io::stdout();
         let sink = if stdout.is_terminal() { Sink::Terminal } else { Sink::Pipe };
         let style = Style::of(&stdout);
-        Self { stdout: tokio::io::stdout(), format, verbosity, style, sink, cursor: Cursor::LineStart }
+        Self {
+            stdout: tokio::io::stdout(),
+            format,
+            verbosity,
+            style,
+            sink,
+            cursor: Cursor::LineStart,
+            reader: None,
+        }
     }
 
     pub(crate) fn format(&self) -> Format {
         self.format
+    }
+
+    /// The next message of a stream that is printed as it comes.
+    ///
+    /// # Errors
+    /// How the stream broke; [`Failure::ReaderLeft`] as soon as nobody would see the message any more.
+    pub(crate) async fn next<T>(&mut self, stream: &mut Streaming<T>) -> Result<Option<T>, Failure> {
+        let reader = self.reader.get_or_insert_with(Reader::of_stdout);
+        tokio::select! {
+            biased;
+            message = stream.message() => Ok(message?),
+            () = reader.left() => Err(Failure::ReaderLeft),
+        }
     }
 
     /// Prints one value.

@@ -14,7 +14,7 @@ use synesis_proto::control::v1::{
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
-use crate::connect::Daemon;
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::feed::{self, OnFailure};
 use crate::input;
@@ -74,26 +74,30 @@ impl AdapterCommand {
     }
 }
 
-pub(crate) async fn run(command: AdapterCommand, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    command: AdapterCommand,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
     match command {
-        AdapterCommand::Import { name, file } => import(name, &file, socket, output).await,
+        AdapterCommand::Import { name, file } => import(name, &file, context, output).await,
         AdapterCommand::List => {
-            let reply = Daemon::connect(socket).await?.adapters().list(ListAdaptersRequest {}).await?;
+            let reply = context.connect().await?.adapters().list(ListAdaptersRequest {}).await?;
             output.print(&ListView::from(reply.into_inner())).await
         }
         AdapterCommand::Swap { name, expect } => {
             let request = SwapRequest { name, expected_generation: expect.generation };
-            let reply = Daemon::connect(socket).await?.adapters().swap(request).await?;
+            let reply = context.connect().await?.adapters().swap(request).await?;
             output.print(&SwapView::from(reply.into_inner())).await
         }
         AdapterCommand::Off { expect } => {
             let request = OffRequest { expected_generation: expect.generation };
-            let reply = Daemon::connect(socket).await?.adapters().off(request).await?;
+            let reply = context.connect().await?.adapters().off(request).await?;
             output.print(&SwapView::from(reply.into_inner())).await
         }
         AdapterCommand::Rm { name } => {
             let request = RemoveAdapterRequest { name: name.clone() };
-            Daemon::connect(socket).await?.adapters().remove(request).await?;
+            context.connect().await?.adapters().remove(request).await?;
             output.print(&RemovedView { schema: "synesis.adapter_removed/1", removed: name }).await
         }
     }
@@ -102,7 +106,7 @@ pub(crate) async fn run(command: AdapterCommand, socket: &Path, output: &mut Out
 async fn import(
     name: Option<String>,
     path: &Path,
-    socket: &Path,
+    context: &Context,
     output: &mut Output,
 ) -> Result<(), Failure> {
     let name = match name {
@@ -112,7 +116,7 @@ async fn import(
     let file = input::open(path).await?;
     output.note(&format!("importing {} as {name}", path.display()));
     let (chunks, failed) = feed::split(chunks(name, path.display().to_string(), file), OnFailure::Stall);
-    let mut adapters = Daemon::connect(socket).await?.adapters();
+    let mut adapters = context.connect().await?.adapters();
     let record = tokio::select! {
         record = adapters.import(chunks) => record?.into_inner(),
         // Dropping the call tells the daemon that the file is not complete.

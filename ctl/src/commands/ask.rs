@@ -1,14 +1,12 @@
 //! `ask`: one request, its answer streamed as it is made, and what it took at the end.
 
-use std::path::Path;
-
 use serde::Serialize;
 use synesis_proto::control::v1::ask_event::Event;
 use synesis_proto::control::v1::done::Receipt;
 use synesis_proto::control::v1::{Done, Origin};
 
 use super::request::RequestArgs;
-use crate::connect::Daemon;
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
 use crate::receipt::{self, ReceiptJson};
@@ -17,12 +15,16 @@ use crate::view::present;
 
 const SCHEMA: &str = "synesis.ask/1";
 
-pub(crate) async fn run(arguments: RequestArgs, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    arguments: RequestArgs,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let request = arguments.into_request().await?;
-    let mut events = Daemon::connect(socket).await?.inference().ask(request).await?.into_inner();
+    let mut events = context.connect().await?.inference().ask(request).await?.into_inner();
     let mut answer = String::new();
     let mut done = None;
-    while let Some(event) = events.message().await? {
+    while let Some(event) = output.next(&mut events).await? {
         match event.event {
             Some(Event::Delta(delta)) => match output.format() {
                 Format::Human => output.text(&delta.text).await?,

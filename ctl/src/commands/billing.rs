@@ -1,7 +1,6 @@
 //! `billing`: what was charged, and the proof. Receipts are verified here, with keys pinned at enrolment, not by
 //! the daemon that stores them.
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -9,7 +8,7 @@ use serde::Serialize;
 use synesis_ledger::{KeyRing, NanoUsd, Verification, verify_chain};
 use synesis_proto::control::v1::{BalanceReply, BalanceRequest, ReceiptKeysRequest, ReceiptsRequest};
 
-use crate::connect::Daemon;
+use crate::connect::{Context, Daemon};
 use crate::failure::Failure;
 use crate::output::{Format, Output};
 use crate::receipt::{self, ReceiptJson};
@@ -40,8 +39,12 @@ impl BillingCommand {
     }
 }
 
-pub(crate) async fn run(command: BillingCommand, socket: &Path, output: &mut Output) -> Result<(), Failure> {
-    let daemon = Daemon::connect(socket).await?;
+pub(crate) async fn run(
+    command: BillingCommand,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let daemon = context.connect().await?;
     match command {
         BillingCommand::Balance => {
             let reply = daemon.billing().balance(BalanceRequest {}).await?.into_inner();
@@ -56,7 +59,7 @@ pub(crate) async fn run(command: BillingCommand, socket: &Path, output: &mut Out
 async fn receipts(limit: u32, daemon: &Daemon, output: &mut Output) -> Result<(), Failure> {
     let mut rows = daemon.billing().receipts(ReceiptsRequest { limit }).await?.into_inner();
     let mut fault = None;
-    while let Some(row) = rows.message().await? {
+    while let Some(row) = output.next(&mut rows).await? {
         let receipt = ReceiptJson::from(receipt::decode_row(row));
         match output.format() {
             Format::Json => output.json([&receipt]).await?,

@@ -1,13 +1,13 @@
 //! `enroll` and `unenroll`: this device's identity at a gateway. The token is read from a file, sent once, and
 //! never shown.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
 use synesis_proto::control::v1::{EnrollReply, EnrollRequest, UnenrollRequest};
 
-use crate::connect::Daemon;
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::input;
 use crate::output::Output;
@@ -42,7 +42,11 @@ fn gateway(text: &str) -> Result<String, String> {
     }
 }
 
-pub(crate) async fn enroll(arguments: EnrollArgs, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn enroll(
+    arguments: EnrollArgs,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let ca_pem = input::key_file(&arguments.ca).await?;
     if !ca_pem.contains("-----BEGIN CERTIFICATE-----") {
         return Err(Failure::BadInput {
@@ -58,12 +62,12 @@ pub(crate) async fn enroll(arguments: EnrollArgs, socket: &Path, output: &mut Ou
         });
     }
     let request = EnrollRequest { gateway: arguments.gateway, ca_pem, token };
-    let reply = Daemon::connect(socket).await?.admin().enroll(request).await?.into_inner();
+    let reply = context.connect().await?.admin().enroll(request).await?.into_inner();
     output.print(&EnrolledView::from(reply)).await
 }
 
-pub(crate) async fn unenroll(socket: &Path, output: &mut Output) -> Result<(), Failure> {
-    Daemon::connect(socket).await?.admin().unenroll(UnenrollRequest {}).await?;
+pub(crate) async fn unenroll(context: &Context, output: &mut Output) -> Result<(), Failure> {
+    context.connect().await?.admin().unenroll(UnenrollRequest {}).await?;
     output.print(&UnenrolledView { schema: "synesis.unenroll/1", enrolled: false }).await
 }
 

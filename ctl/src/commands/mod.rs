@@ -14,13 +14,13 @@ mod status;
 mod tunnel;
 mod vitals;
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Subcommand;
 use synesis_proto::{Problem, reason};
 use tonic::Code;
 
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -82,23 +82,23 @@ impl Command {
         }
     }
 
-    /// Runs it against the daemon on `socket`.
+    /// Runs it.
     ///
     /// # Errors
     /// Whatever kept it from doing all of what it says.
-    pub(crate) async fn run(self, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+    pub(crate) async fn run(self, context: &Context, output: &mut Output) -> Result<(), Failure> {
         match self {
-            Self::Enroll(arguments) => enroll::enroll(arguments, socket, output).await,
-            Self::Unenroll => enroll::unenroll(socket, output).await,
-            Self::Status(arguments) => status::run(arguments, socket, output).await,
-            Self::Vitals(arguments) => vitals::run(arguments, socket, output).await,
-            Self::Ask(arguments) => ask::run(arguments, socket, output).await,
-            Self::Route(arguments) => route::run(arguments, socket, output).await,
-            Self::Redact(arguments) => redact::run(arguments, socket, output).await,
-            Self::Tunnel(command) => tunnel::run(command, socket, output).await,
-            Self::Adapter(command) => adapter::run(command, socket, output).await,
-            Self::Model(command) => model::run(command, socket, output).await,
-            Self::Billing(command) => billing::run(command, socket, output).await,
+            Self::Enroll(arguments) => enroll::enroll(arguments, context, output).await,
+            Self::Unenroll => enroll::unenroll(context, output).await,
+            Self::Status(arguments) => status::run(arguments, context, output).await,
+            Self::Vitals(arguments) => vitals::run(arguments, context, output).await,
+            Self::Ask(arguments) => ask::run(arguments, context, output).await,
+            Self::Route(arguments) => route::run(arguments, context, output).await,
+            Self::Redact(arguments) => redact::run(arguments, context, output).await,
+            Self::Tunnel(command) => tunnel::run(command, context, output).await,
+            Self::Adapter(command) => adapter::run(command, context, output).await,
+            Self::Model(command) => model::run(command, context, output).await,
+            Self::Billing(command) => billing::run(command, context, output).await,
             Self::Completions(arguments) => packaging::completions(&arguments, output).await,
             Self::Man(arguments) => packaging::man(&arguments),
         }

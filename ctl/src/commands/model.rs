@@ -1,12 +1,10 @@
 //! `model`: the model that answers on this device.
 
-use std::path::Path;
-
 use clap::Subcommand;
 use serde::Serialize;
 use synesis_proto::control::v1::{ModelInfoReply, ModelInfoRequest};
 
-use crate::connect::Daemon;
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::units;
@@ -19,10 +17,14 @@ pub(crate) enum ModelCommand {
     Info,
 }
 
-pub(crate) async fn run(command: ModelCommand, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    command: ModelCommand,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
     match command {
         ModelCommand::Info => {
-            let reply = Daemon::connect(socket).await?.models().info(ModelInfoRequest {}).await?.into_inner();
+            let reply = context.connect().await?.models().info(ModelInfoRequest {}).await?.into_inner();
             output.print(&ModelView::from(reply)).await
         }
     }

@@ -1,6 +1,6 @@
 //! `redact`: what would leave the device. One text with its spans, or a stream of texts line by line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use synesis_proto::control::v1::{PreviewReply, PreviewRequest};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
-use crate::connect::Daemon;
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::feed::{self, OnFailure};
 use crate::input::{MAX_TEXT_BYTES, Source};
@@ -41,14 +41,18 @@ impl RedactArgs {
     }
 }
 
-pub(crate) async fn run(arguments: RedactArgs, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    arguments: RedactArgs,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let source = Source::named(arguments.file)?;
     match arguments.lines {
-        true => many(&source, socket, output).await,
+        true => many(&source, context, output).await,
         false => {
             let text = source.text().await?;
             let request = PreviewRequest { text };
-            let reply = Daemon::connect(socket).await?.privacy().preview(request).await?.into_inner();
+            let reply = context.connect().await?.privacy().preview(request).await?.into_inner();
             output.print(&PreviewView::from(reply)).await
         }
     }
@@ -56,7 +60,7 @@ pub(crate) async fn run(arguments: RedactArgs, socket: &Path, output: &mut Outpu
 
 /// Previews line after line. HTTP/2 flow control bounds what is under way; a slow reader of the results slows
 /// down the reading of the file.
-async fn many(source: &Source, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+async fn many(source: &Source, context: &Context, output: &mut Output) -> Result<(), Failure> {
     let reader = source.open().await?;
     let asked = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&asked);
@@ -64,7 +68,7 @@ async fn many(source: &Source, socket: &Path, output: &mut Output) -> Result<(),
         count.fetch_add(u64::from(request.is_ok()), Ordering::Relaxed);
     });
     let (requests, mut failed) = feed::split(requests, OnFailure::End);
-    let replies = Daemon::connect(socket).await?.privacy().preview_many(requests).await?.into_inner();
+    let replies = context.connect().await?.privacy().preview_many(requests).await?.into_inner();
     let mut answered = 0;
     let mut batches = replies.ready_chunks(WRITE_TOGETHER);
     while let Some(batch) = batches.next().await {

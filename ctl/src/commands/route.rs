@@ -1,19 +1,21 @@
 //! `route`: where a request would run, and why.
 
-use std::path::Path;
-
 use serde::Serialize;
 use synesis_proto::control::v1::RouteReply;
 
 use super::request::RequestArgs;
-use crate::connect::Daemon;
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::view::{Style, View, present};
 
-pub(crate) async fn run(arguments: RequestArgs, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    arguments: RequestArgs,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let request = arguments.into_request().await?;
-    let reply = Daemon::connect(socket).await?.inference().route(request).await?.into_inner();
+    let reply = context.connect().await?.inference().route(request).await?.into_inner();
     output.print(&RouteView::from(reply)).await
 }
 

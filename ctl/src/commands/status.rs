@@ -1,6 +1,5 @@
 //! `status`: one screen that tells what the device is doing, and for each thing that is wrong why and what to do.
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,7 +7,7 @@ use serde::Serialize;
 use synesis_proto::control::v1::{StatusReply, StatusRequest};
 
 use super::tunnel::TunnelJson;
-use crate::connect::Daemon;
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::view::{Style, View, present};
@@ -27,14 +26,18 @@ impl StatusArgs {
     }
 }
 
-pub(crate) async fn run(arguments: StatusArgs, socket: &Path, output: &mut Output) -> Result<(), Failure> {
-    let mut node = Daemon::connect(socket).await?.node();
+pub(crate) async fn run(
+    arguments: StatusArgs,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let mut node = context.connect().await?.node();
     if !arguments.watch {
         let reply = node.status(StatusRequest {}).await?.into_inner();
         return output.print(&StatusView::from(reply)).await;
     }
     let mut snapshots = node.watch(StatusRequest {}).await?.into_inner();
-    while let Some(reply) = snapshots.message().await? {
+    while let Some(reply) = output.next(&mut snapshots).await? {
         output.refresh(&StatusView::from(reply)).await?;
     }
     Err(super::watch_ended())

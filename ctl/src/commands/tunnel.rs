@@ -1,14 +1,12 @@
 //! `tunnel`: how the connection to the gateway is doing, how long a round trip takes, and dialling now.
 
-use std::path::Path;
-
 use clap::Subcommand;
 use serde::Serialize;
 use synesis_proto::control::v1::{
     Tunnel, TunnelPingReply, TunnelPingRequest, TunnelReconnectRequest, TunnelStatusRequest,
 };
 
-use crate::connect::Daemon;
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::units;
@@ -25,8 +23,12 @@ pub(crate) enum TunnelCommand {
     Reconnect,
 }
 
-pub(crate) async fn run(command: TunnelCommand, socket: &Path, output: &mut Output) -> Result<(), Failure> {
-    let mut admin = Daemon::connect(socket).await?.admin();
+pub(crate) async fn run(
+    command: TunnelCommand,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let mut admin = context.connect().await?.admin();
     match command {
         TunnelCommand::Status => {
             let tunnel = admin.tunnel_status(TunnelStatusRequest {}).await?.into_inner();

@@ -1,13 +1,12 @@
 //! `vitals`: measurements of the device. What could not be read is absent, never zero.
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 use synesis_proto::control::v1::{Vitals, VitalsRequest};
 
-use crate::connect::Daemon;
+use crate::connect::Context;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::units::{percent, uptime};
@@ -27,11 +26,15 @@ impl VitalsArgs {
     }
 }
 
-pub(crate) async fn run(arguments: VitalsArgs, socket: &Path, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    arguments: VitalsArgs,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let watch = arguments.watch;
     let request = VitalsRequest { watch };
-    let mut samples = Daemon::connect(socket).await?.node().vitals(request).await?.into_inner();
-    while let Some(sample) = samples.message().await? {
+    let mut samples = context.connect().await?.node().vitals(request).await?.into_inner();
+    while let Some(sample) = output.next(&mut samples).await? {
         let view = VitalsView::from(sample);
         if !watch {
             return output.print(&view).await;

@@ -1,11 +1,12 @@
 //! How every command ends when something is wrong with the daemon, its socket, or the arguments.
 
 use std::fs::{self, Permissions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind};
 use serde_json::json;
 use synesis_proto::{Problem, reason};
 use tonic::Code;
@@ -53,7 +54,10 @@ fn without_a_daemon_every_command_says_so_with_code_3() {
 fn a_socket_that_nobody_serves_any_more_is_no_daemon_either() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("control.sock");
-    drop(UnixListener::bind(&socket).unwrap());
+    // Bound, but never listened on: what a killed daemon leaves behind.
+    let (family, kind) = (AddressFamily::Unix, SockType::Stream);
+    let stale = nix::sys::socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(stale.as_raw_fd(), &UnixAddr::new(&socket).unwrap()).unwrap();
     synctl(&socket, &["status"]).expect_failure(3, "the daemon is not running");
     let error = synctl(&socket, &["status", "--json"]).expect(3).error();
     assert_eq!((&error["reason"], &error["exit_code"]), (&json!("DAEMON_UNREACHABLE"), &json!(3)));
@@ -67,7 +71,10 @@ fn a_socket_that_may_not_be_opened_names_the_group() {
     if nix::unistd::geteuid().is_root() {
         // root opens everything, so the child is nobody; it needs a binary and a folder that nobody can reach.
         let binary = fake.dir.path().join("synctl");
-        fs::copy(env!("CARGO_BIN_EXE_synctl"), &binary).unwrap();
+        // By another process: a file that this one has open for writing, a child of another test may have too,
+        // and then it cannot be executed.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_synctl")).arg(&binary).status().unwrap();
+        assert!(copied.success());
         fs::set_permissions(fake.dir.path(), Permissions::from_mode(0o755)).unwrap();
         command = as_nobody(&binary, &fake.socket);
     }

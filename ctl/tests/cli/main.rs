@@ -18,3 +18,4 @@ mod node;
 mod packaging;
 mod redact;
 mod run;
+mod terminal;
