@@ -143,8 +143,10 @@ impl Bound {
             gave_up = running.failed() => Err(failed(&gave_up, "see the log above")),
         };
         let report = running.stop().await;
-        if !report.is_clean() {
-            tracing::warn!(late = ?report.late, faults = ?report.faults, "not everything stopped in good order");
+        if report.is_clean() {
+            tracing::info!("stopped");
+        } else {
+            tracing::warn!(late = ?report.late, faults = ?report.faults, "stopped, but not in good order");
         }
         outcome
     }

@@ -124,7 +124,7 @@ pub(crate) fn make(folder: &Path, trust_domain: &TrustDomain) -> Result<(), PkiE
         (GATEWAY_CERTIFICATE, PUBLIC, &gateway.chain_pem),
         (GATEWAY_KEY, PRIVATE, &gateway.key_pem),
         (RECEIPT_KEY, PRIVATE, &receipt_key),
-        (RESET_KEY, PRIVATE, &Zeroizing::new(hex::encode(&*reset_key))),
+        (RESET_KEY, PRIVATE, &Zeroizing::new(hex::encode(*reset_key))),
     ];
     for (name, mode, text) in files {
         write_new(&half_made.join(name), mode, text)?;

@@ -11,6 +11,7 @@ use synesis_mesh::identity::{Ca, CaKind, DeviceKey};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use super::sqlite::Entry;
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -366,4 +367,35 @@ async fn holds_that_a_killed_gateway_left_are_released_at_the_next_start() {
     assert_eq!(next.plane.release_orphans().await.unwrap(), [key(device, 2)]);
     assert_eq!(money(&next.plane, device).await.held, NanoUsd::ZERO);
     assert!(next.plane.release_orphans().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_chained_entries_add_up_to_the_balance() {
+    let (made, device) = Plane::simple().await;
+    for n in 1..=6 {
+        made.plane.reserve(reserve(key(device, n))).await.unwrap();
+        match n % 3 {
+            0 => made.plane.release(&key(device, n)).await.unwrap(),
+            1 => drop(made.plane.settle(settle(key(device, n), 100 * n as u64, 7)).await.unwrap()),
+            _ => {}
+        }
+    }
+    // Repeats append nothing.
+    made.plane.settle(settle(key(device, 1), 1, 1)).await.unwrap();
+    made.plane.release(&key(device, 3)).await.unwrap();
+    let entries = made.plane.entries().await;
+    assert_eq!(entries.len(), 6 + 2 + 2);
+    let (mut held, mut unbilled) = (0, 0);
+    for entry in entries {
+        match entry {
+            Entry::Hold { amount, .. } => held += amount.as_i64(),
+            Entry::Release { amount, .. } => held -= amount.as_i64(),
+            Entry::Settle { held: hold, net, .. } => {
+                held -= hold.as_i64();
+                unbilled += net.as_i64();
+            }
+        }
+    }
+    let balance = money(&made.plane, device).await;
+    assert_eq!((balance.held.as_i64(), balance.unbilled.as_i64()), (held, unbilled));
 }

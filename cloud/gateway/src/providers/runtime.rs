@@ -136,10 +136,10 @@ impl RuntimeModel {
         let mut state = self.state.clone();
         let ready = timeout(READY_WAIT, state.wait_for(|state| matches!(state, State::Ready(_)))).await;
         // A closed channel and a timeout both mean: not ready, for the reason last given.
-        if let Ok(Ok(state)) = ready {
-            if let State::Ready(client) = &*state {
-                return Ok(client.clone());
-            }
+        if let Ok(Ok(state)) = ready
+            && let State::Ready(client) = &*state
+        {
+            return Ok(client.clone());
         }
         match &*self.state.borrow() {
             State::Away(why) => Err(ProviderError::NotReady(why.clone())),
@@ -262,7 +262,10 @@ fn refusal(status: &Status) -> ProviderError {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::TryStreamExt;
+
     use super::*;
+    use crate::testing::scripted_runtime::{self, ScriptedRuntime};
 
     fn generated(event: Generated) -> v1::GenerateEvent {
         v1::GenerateEvent { event: Some(event) }
@@ -312,6 +315,47 @@ mod tests {
         assert_eq!(sampling(&request), None);
         request.sampling.temperature = Some(0.5);
         assert_eq!(sampling(&request).map(|s| s.temperature), Some(0.5));
+    }
+
+    /// A provider in front of a scripted model process that is ready.
+    async fn ready(process: &ScriptedRuntime) -> RuntimeModel {
+        let client = RuntimeClient::new(channel::over(process.connect()).await.unwrap());
+        RuntimeModel { models: vec!["m".to_owned()], state: watch::channel(State::Ready(client)).1 }
+    }
+
+    #[tokio::test]
+    async fn the_worst_case_is_the_processs_own_count_of_the_prompt() {
+        let process = ScriptedRuntime::start();
+        let model = ready(&process).await;
+        assert_eq!(
+            model.input_bound(&crate::testing::request("m")).await,
+            Ok(scripted_runtime::INPUT_TOKENS.into())
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_counted_as_it_goes() {
+        let process = ScriptedRuntime::start();
+        let stream = ready(&process).await.stream(crate::testing::request("m")).await.unwrap();
+        let said: Vec<Event> = stream.try_collect().await.unwrap();
+        let counted = |text: &str, n| Event::Delta { text: text.to_owned(), output_tokens: Some(n) };
+        let usage = |output_tokens| Event::Usage { input_tokens: Some(7), output_tokens };
+        let finished = Event::Finished { reason: FinishReason::Stop };
+        assert_eq!(
+            said,
+            [usage(None), counted("you said: ", 1), counted("hello", 2), usage(Some(2)), finished]
+        );
+    }
+
+    #[tokio::test]
+    async fn dropping_the_answer_cancels_it_in_the_process() {
+        let process = ScriptedRuntime::start();
+        let mut request = crate::testing::request("m");
+        request.messages[0].content = scripted_runtime::HANG.to_owned();
+        let mut stream = ready(&process).await.stream(request).await.unwrap();
+        stream.next().await.unwrap().unwrap();
+        drop(stream);
+        process.cancelled().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use synesis_mesh::frame::FrameError;
 use synesis_mesh::kind::ErrorCode;
 use synesis_mesh::stream::WorkStream;
 use synesis_proto::mesh::v1;
@@ -23,7 +24,9 @@ pub(super) async fn serve(mut stream: WorkStream, device: Uuid, services: &Servi
         let question = stream.rx.read::<v1::AccountUp>().await?;
         let message = Some(answer(question.and_then(|q| q.message), device, services).await);
         stream.tx.write(&v1::AccountDown { message }).await?;
-        stream.tx.finish().await
+        stream.tx.finish().await?;
+        stream.tx.stopped().await;
+        Ok::<(), FrameError>(())
     };
     match timeout(TIMEOUT, exchange).await {
         Ok(Ok(())) => {}

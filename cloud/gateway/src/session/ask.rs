@@ -293,11 +293,14 @@ async fn refuse(tx: &mut FrameWriter<SendHalf>, problem: v1::Problem) {
     farewell(tx, Down::Problem(problem)).await;
 }
 
-/// The last frame and the end of the stream; a device that is gone misses them.
+/// The last frame and the end of the stream; a device that is gone misses them. Waits until both arrived: a session
+/// that is closed right after this must not take the receipt with it.
 async fn farewell(tx: &mut FrameWriter<SendHalf>, last: Down) {
     let goodbye = async {
         send(tx, last).await?;
-        tx.finish().await
+        tx.finish().await?;
+        tx.stopped().await;
+        Ok::<(), FrameError>(())
     };
     if !matches!(timeout(FAREWELL, goodbye).await, Ok(Ok(()))) {
         tracing::debug!("the device did not wait for the end of the stream");

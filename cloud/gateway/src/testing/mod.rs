@@ -1,6 +1,10 @@
 //! What the tests of several modules need: a request, and honest fakes that speak the real protocols.
 
+pub(crate) mod device;
+mod end_to_end;
+pub(crate) mod gateway;
 pub(crate) mod scripted_http;
+pub(crate) mod scripted_runtime;
 
 use crate::providers::{Event, Message, Request, Sampling};
 

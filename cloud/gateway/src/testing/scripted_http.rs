@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// One scripted answer.
@@ -22,22 +22,36 @@ pub(crate) struct Reply {
 #[derive(Debug, Clone)]
 enum Body {
     Whole(String),
-    /// Events one by one; then the end, or silence until the client leaves.
+    /// Events one by one; then what `after` says.
     Sse {
         events: Vec<String>,
-        hang: bool,
+        after: After,
     },
+}
+
+#[derive(Debug, Clone)]
+enum After {
+    End,
+    /// Silence until the client leaves.
+    Hang,
+    /// Silence until the test says so, then these events and the end.
+    Wait(Arc<Notify>, Vec<String>),
 }
 
 impl Reply {
     /// The events, each sent on its own, then the end of the body.
     pub(crate) fn sse(events: Vec<String>) -> Self {
-        Self { status: 200, headers: Vec::new(), body: Body::Sse { events, hang: false } }
+        Self { status: 200, headers: Vec::new(), body: Body::Sse { events, after: After::End } }
     }
 
     /// The events, then nothing more, with the connection held open.
     pub(crate) fn sse_then_hang(events: Vec<String>) -> Self {
-        Self { status: 200, headers: Vec::new(), body: Body::Sse { events, hang: true } }
+        Self { status: 200, headers: Vec::new(), body: Body::Sse { events, after: After::Hang } }
+    }
+
+    /// Some events, and the others once `gate` is opened.
+    pub(crate) fn sse_in_two(events: Vec<String>, gate: Arc<Notify>, rest: Vec<String>) -> Self {
+        Self { status: 200, headers: Vec::new(), body: Body::Sse { events, after: After::Wait(gate, rest) } }
     }
 
     /// A status with a body.
@@ -56,7 +70,6 @@ impl Reply {
 pub(crate) struct Seen {
     pub(crate) path: String,
     headers: Vec<(String, String)>,
-    pub(crate) body: String,
     pub(crate) json: Value,
 }
 
@@ -139,20 +152,22 @@ impl Script {
                     head.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
                     socket.write_all(head.as_bytes()).await?;
                 }
-                Body::Sse { events, hang } => {
+                Body::Sse { events, after } => {
                     head.push_str("content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
                     socket.write_all(head.as_bytes()).await?;
-                    for event in events {
-                        let text = format!("{event}\n\n");
-                        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
-                        socket.write_all(chunk.as_bytes()).await?;
-                        socket.flush().await?;
-                    }
-                    if hang {
-                        let ended = socket.read(&mut [0; 1]).await;
-                        assert!(!matches!(ended, Ok(1..)), "the client spoke during an answer");
-                        self.left.send_modify(|left| *left += 1);
-                        return Ok(());
+                    write_events(&mut socket, events).await?;
+                    match after {
+                        After::End => {}
+                        After::Wait(gate, rest) => {
+                            gate.notified().await;
+                            write_events(&mut socket, rest).await?;
+                        }
+                        After::Hang => {
+                            let ended = socket.read(&mut [0; 1]).await;
+                            assert!(!matches!(ended, Ok(1..)), "the client spoke during an answer");
+                            self.left.send_modify(|left| *left += 1);
+                            return Ok(());
+                        }
                     }
                     socket.write_all(b"0\r\n\r\n").await?;
                 }
@@ -160,6 +175,16 @@ impl Script {
         }
         Ok(())
     }
+}
+
+async fn write_events(socket: &mut BufReader<TcpStream>, events: Vec<String>) -> std::io::Result<()> {
+    for event in events {
+        let text = format!("{event}\n\n");
+        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+        socket.write_all(chunk.as_bytes()).await?;
+        socket.flush().await?;
+    }
+    Ok(())
 }
 
 async fn read_request(socket: &mut BufReader<TcpStream>) -> std::io::Result<Option<Seen>> {
@@ -178,9 +203,8 @@ async fn read_request(socket: &mut BufReader<TcpStream>) -> std::io::Result<Opti
     let length = headers.iter().find(|(n, _)| n == "content-length").map_or(0, |(_, v)| v.parse().unwrap());
     let mut body = vec![0; length];
     socket.read_exact(&mut body).await?;
-    let body = String::from_utf8(body).unwrap();
-    let json = serde_json::from_str(&body).unwrap_or(Value::Null);
-    Ok(Some(Seen { path, headers, body, json }))
+    let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    Ok(Some(Seen { path, headers, json }))
 }
 
 /// What an OpenAI-compatible server sends for `texts`, with its count when it has one.

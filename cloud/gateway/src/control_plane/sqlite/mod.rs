@@ -9,6 +9,9 @@ mod prices;
 mod rows;
 mod schema;
 
+#[cfg(test)]
+pub(super) use entries::Entry;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,6 +78,14 @@ impl SqliteControlPlane {
     /// Turns to the cause when an error of the disk has stopped all writing.
     pub(crate) fn failure(&self) -> watch::Receiver<Option<StoreError>> {
         self.store.failure()
+    }
+
+    /// Every entry of the ledger, once the whole chain was verified.
+    #[cfg(test)]
+    pub(super) async fn entries(&self) -> Vec<Entry> {
+        assert!(self.store.verify_chain().await.unwrap().holds());
+        let rows = self.read(|conn| Ok(chain::rows(conn, entries::KIND)?)).await.unwrap();
+        rows.iter().map(|row| serde_json::from_slice(&row.body).unwrap()).collect()
     }
 
     /// Ends the writer after everything queued is written.

@@ -1,0 +1,95 @@
+//! A whole gateway in this process: made by `init`, configured by files, served on loopback sockets.
+
+use std::net::SocketAddr;
+
+use synesis_proto::channel;
+use synesis_proto::gateway::v1;
+use synesis_proto::gateway::v1::gateway_admin_client::GatewayAdminClient;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::scripted_http::ScriptedHttp;
+use crate::cli::Init;
+use crate::failure::Failure;
+use crate::{app, commands, config};
+
+/// The running gateway; it is aborted when dropped, and stops in order with [`TestGateway::stop`].
+pub(crate) struct TestGateway {
+    folder: TempDir,
+    pub(crate) address: SocketAddr,
+    stopping: CancellationToken,
+    serving: JoinSet<Result<(), Failure>>,
+}
+
+impl TestGateway {
+    /// A gateway whose model "big" is served by `provider`, at 1 and 2 dollars per million tokens.
+    pub(crate) async fn start(provider: &ScriptedHttp) -> Self {
+        let folder = TempDir::new().unwrap();
+        let init = Init { dir: folder.path().to_path_buf(), trust_domain: "test.internal".to_owned() };
+        commands::init::run(&init).unwrap();
+        std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+        std::fs::write(folder.path().join("api.key"), "sk-planted-key\n").unwrap();
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\n\
+             [[providers]]\nkind = \"openai\"\nbase_url = \"http://{}/v1\"\napi_key_file = \"api.key\"\nmodels = [\"big\"]\n\
+             [[prices]]\nmodel = \"big\"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = \"2\"\n",
+            provider.address()
+        );
+        std::fs::write(folder.path().join("conf.d/test.toml"), text).unwrap();
+        Self::serve(folder).await
+    }
+
+    async fn serve(folder: TempDir) -> Self {
+        let config = config::load(&folder.path().join("gateway.toml")).unwrap();
+        let bound = app::bind(&config).await.unwrap();
+        let address = bound.address();
+        let stopping = CancellationToken::new();
+        let mut serving = JoinSet::new();
+        serving.spawn(bound.run(stopping.clone().cancelled_owned()));
+        Self { folder, address, stopping, serving }
+    }
+
+    /// Stops in order and serves again from the same files, at another address.
+    pub(crate) async fn restart(self) -> Self {
+        let folder = self.stop().await;
+        Self::serve(folder).await
+    }
+
+    /// What SIGTERM begins.
+    pub(crate) fn begin_stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Stops in order.
+    pub(crate) async fn stop(mut self) -> TempDir {
+        self.begin_stop();
+        self.serving.join_next().await.unwrap().unwrap().unwrap();
+        self.folder
+    }
+
+    /// What devices pin.
+    pub(crate) fn ca_pem(&self) -> Vec<u8> {
+        std::fs::read(self.folder.path().join("pki").join(crate::pki::SERVER_CA)).unwrap()
+    }
+
+    pub(crate) async fn admin(&self) -> GatewayAdminClient<Channel> {
+        let path = self.folder.path().join("admin.sock");
+        GatewayAdminClient::new(channel::connect(path).await.unwrap())
+    }
+
+    /// A token of the account "acme", which is made with the first one.
+    pub(crate) async fn token(&self, ceiling_nanousd: Option<i64>) -> String {
+        let mut admin = self.admin().await;
+        let account = v1::CreateAccountRequest {
+            name: "acme".to_owned(),
+            ceiling_nanousd,
+            ..v1::CreateAccountRequest::default()
+        };
+        // The second token finds the account there.
+        let _ = admin.create_account(account).await;
+        let token = v1::CreateTokenRequest { account: "acme".to_owned(), ttl_s: 60, uses: 1 };
+        admin.create_token(token).await.unwrap().into_inner().token
+    }
+}

@@ -1,0 +1,142 @@
+//! A model process that follows a script: the real runtime.v1 service over a real socketpair, without the process.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt, stream};
+use synesis_proto::runtime::v1;
+use synesis_proto::runtime::v1::generate_event::Event;
+use synesis_proto::runtime::v1::runtime_server::{Runtime, RuntimeServer};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::{Request, Response, Status};
+
+/// What every prompt counts.
+pub(crate) const INPUT_TOKENS: u32 = 7;
+/// The prompt that is never answered to the end.
+pub(crate) const HANG: &str = "never stop";
+
+/// The running service; it stops when dropped.
+pub(crate) struct ScriptedRuntime {
+    ours: std::sync::Mutex<Option<UnixStream>>,
+    cancelled: watch::Receiver<bool>,
+    _serving: JoinSet<()>,
+}
+
+impl ScriptedRuntime {
+    pub(crate) fn start() -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (sender, cancelled) = watch::channel(false);
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            // The incoming stream must not end, or the server would stop taking requests.
+            let incoming = stream::iter([Ok::<_, std::io::Error>(theirs)]).chain(stream::pending());
+            let service = RuntimeServer::new(Service { cancelled: sender });
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(incoming)
+                .await
+                .unwrap();
+        });
+        Self { ours: std::sync::Mutex::new(Some(ours)), cancelled, _serving: serving }
+    }
+
+    /// The gateway's end of the socketpair; there is one.
+    pub(crate) fn connect(&self) -> UnixStream {
+        self.ours.lock().unwrap().take().unwrap()
+    }
+
+    /// Waits until an answer was cancelled.
+    pub(crate) async fn cancelled(&self) {
+        self.cancelled.clone().wait_for(|cancelled| *cancelled).await.unwrap();
+    }
+}
+
+struct Service {
+    cancelled: watch::Sender<bool>,
+}
+
+/// Says so when the answer it belongs to is dropped.
+struct Tell(watch::Sender<bool>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+fn event(event: Event) -> Result<v1::GenerateEvent, Status> {
+    Ok(v1::GenerateEvent { event: Some(event) })
+}
+
+fn not_scripted<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("not in the script"))
+}
+
+#[tonic::async_trait]
+impl Runtime for Service {
+    type GenerateStream = Pin<Box<dyn Stream<Item = Result<v1::GenerateEvent, Status>> + Send>>;
+
+    async fn generate(
+        &self,
+        request: Request<v1::GenerateRequest>,
+    ) -> Result<Response<Self::GenerateStream>, Status> {
+        let Some(v1::generate_request::Input::Chat(chat)) = request.into_inner().input else {
+            return Err(Status::invalid_argument("the gateway asks with a chat"));
+        };
+        let said = chat.messages.last().unwrap().content.clone();
+        let delta =
+            |text: &str, n| event(Event::Delta(v1::Delta { text: text.to_owned(), output_tokens: n }));
+        let started = event(Event::Started(v1::Started { input_tokens: INPUT_TOKENS }));
+        if said == HANG {
+            let tell = Tell(self.cancelled.clone());
+            let silence = stream::pending().inspect(move |_| {
+                let _ = &tell;
+            });
+            return Ok(Response::new(stream::iter([started]).chain(silence).boxed()));
+        }
+        let finished = event(Event::Finished(v1::Finished {
+            reason: "stop".to_owned(),
+            input_tokens: INPUT_TOKENS,
+            output_tokens: 2,
+            ..v1::Finished::default()
+        }));
+        Ok(Response::new(stream::iter([started, delta("you said: ", 1), delta(&said, 2), finished]).boxed()))
+    }
+
+    async fn count_tokens(
+        &self,
+        _: Request<v1::CountTokensRequest>,
+    ) -> Result<Response<v1::CountTokensReply>, Status> {
+        Ok(Response::new(v1::CountTokensReply { tokens: INPUT_TOKENS, context_tokens: 2048 }))
+    }
+
+    async fn health(&self, _: Request<v1::HealthRequest>) -> Result<Response<v1::HealthReply>, Status> {
+        not_scripted()
+    }
+
+    async fn load_model(&self, _: Request<v1::LoadModelRequest>) -> Result<Response<v1::ModelInfo>, Status> {
+        not_scripted()
+    }
+
+    async fn inspect_adapter(
+        &self,
+        _: Request<v1::InspectAdapterRequest>,
+    ) -> Result<Response<v1::AdapterInfo>, Status> {
+        not_scripted()
+    }
+
+    async fn load_adapter(
+        &self,
+        _: Request<v1::LoadAdapterRequest>,
+    ) -> Result<Response<v1::AdapterInfo>, Status> {
+        not_scripted()
+    }
+
+    async fn unload_adapter(
+        &self,
+        _: Request<v1::UnloadAdapterRequest>,
+    ) -> Result<Response<v1::UnloadAdapterReply>, Status> {
+        not_scripted()
+    }
+}
