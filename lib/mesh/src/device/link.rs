@@ -23,6 +23,8 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
 const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// A gateway cannot ask a device to wait longer than this before it moves.
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
+/// How long a leaving link waits for the gateway's end of the control stream.
+const FAREWELL: Duration = Duration::from_secs(10);
 const ORDERS: usize = 8;
 
 /// What a link reports to the driver.
@@ -270,5 +272,9 @@ impl Link {
         // The connection may be gone already, and then there is nobody to take leave of.
         let _ = self.send(goodbye).await;
         let _ = timeout(self.send_timeout, self.tx.finish()).await;
+        // Hearing the gateway out matters: a control stream that is torn off looks like a fault, and a fault ends
+        // the connection with all its work.
+        let end = async { while let Ok(Some(_)) = self.rx.read::<v1::ControlDown>().await {} };
+        let _ = timeout(FAREWELL, end).await;
     }
 }

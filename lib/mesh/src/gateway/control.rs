@@ -68,6 +68,8 @@ impl Control {
             End::Lost => {}
             End::Fault(code, reason) => self.connection.close(code.varint(), reason.as_bytes()),
             End::Goodbye => {
+                // The device waits for this end; its running answers keep the connection.
+                let _ = timeout(SEND_TIMEOUT, self.tx.finish()).await;
                 if timeout(LINGER, self.connection.closed()).await.is_err() {
                     self.connection.close(ErrorCode::DeadlineExceeded.varint(), b"lingered too long");
                 }
