@@ -1,0 +1,329 @@
+//! An honest fake of `synesis-runtime`: it speaks runtime.v1 on standard input like the real one, but what it says,
+//! and when it dies, is written in a script. The "model file" is the script (JSON):
+//!
+//! ```json
+//! { "load": "ok | refuse | abort | hang",
+//!   "health": "ok | hang",
+//!   "answers": [ { "match": "part of the prompt", "say": ["Hel", "lo"],
+//!                  "wait_after": 1, "wait_on": "/path/of/a/fifo",
+//!                  "then": "finish | abort | hang" } ] }
+//! ```
+//!
+//! Every key may be left out. The first answer whose `match` occurs in the prompt is given; after `wait_after` deltas it
+//! waits until somebody writes to the fifo `wait_on`. A prompt that no answer matches is echoed, word by word, after
+//! `base:` or the first eight digits of the adapter's id and a colon. An adapter file is a script as well: with the word
+//! `refuse` it is refused, with `abort` loading it kills the process, with `abort-when PATH` it does so while that file
+//! exists.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::stream::{self, Stream, StreamExt as _};
+use serde_json::Value;
+use synesis_proto::runtime::v1::runtime_server::{Runtime, RuntimeServer};
+use synesis_proto::runtime::v1::*;
+use synesis_proto::{Problem, reason};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic::{Code, Request, Response, Status};
+
+const CONTEXT_TOKENS: u32 = 2048;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match serve().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scripted-runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    let stream = std::os::unix::net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    stream.set_nonblocking(true)?;
+    let (alive, parent_left) = oneshot::channel::<()>();
+    let connection = Connection { stream: UnixStream::from_std(stream)?, _alive: alive };
+    // A server whose incoming stream ends is finished at once, so the stream never ends.
+    let incoming = stream::iter([Ok::<_, io::Error>(connection)]).chain(stream::pending());
+    let server = Server::builder().add_service(RuntimeServer::new(Scripted::default())).serve_with_incoming(incoming);
+    tokio::select! {
+        served = server => Ok(served?),
+        _ = parent_left => Ok(()),
+    }
+}
+
+#[derive(Default)]
+struct Scripted {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    script: Option<Value>,
+    adapters: BTreeSet<String>,
+    tokens: u64,
+}
+
+type Events = Pin<Box<dyn Stream<Item = Result<GenerateEvent, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Runtime for Scripted {
+    type GenerateStream = Events;
+
+    async fn health(&self, _: Request<HealthRequest>) -> Result<Response<HealthReply>, Status> {
+        if self.says("health") == "hang" {
+            pending::<()>().await;
+        }
+        let state = self.state();
+        Ok(Response::new(HealthReply {
+            model_loaded: state.script.is_some(),
+            tokens_generated: state.tokens,
+            ..HealthReply::default()
+        }))
+    }
+
+    async fn load_model(&self, request: Request<LoadModelRequest>) -> Result<Response<ModelInfo>, Status> {
+        let path = request.into_inner().path;
+        let bytes = std::fs::read(&path).map_err(|_| invalid(reason::MODEL_INVALID, "the script cannot be read"))?;
+        let script: Value = serde_json::from_slice(&bytes)
+            .map_err(|_| invalid(reason::MODEL_INVALID, "the model file is no script"))?;
+        match script["load"].as_str().unwrap_or_default() {
+            "refuse" => return Err(invalid(reason::MODEL_INVALID, "the script refuses to be loaded")),
+            "abort" => std::process::abort(),
+            "hang" => pending().await,
+            _ => {}
+        }
+        self.state().script = Some(script);
+        Ok(Response::new(ModelInfo {
+            architecture: "script".to_owned(),
+            name: "scripted".to_owned(),
+            parameters: 1,
+            size_bytes: bytes.len() as u64,
+            context_tokens: CONTEXT_TOKENS,
+            trained_context_tokens: CONTEXT_TOKENS,
+            layers: 1,
+            has_chat_template: true,
+            engine: "scripted-runtime".to_owned(),
+            threads: 1,
+        }))
+    }
+
+    async fn inspect_adapter(&self, request: Request<InspectAdapterRequest>) -> Result<Response<AdapterInfo>, Status> {
+        inspect(Path::new(&request.into_inner().path)).map(|(info, _)| Response::new(info))
+    }
+
+    async fn load_adapter(&self, request: Request<LoadAdapterRequest>) -> Result<Response<AdapterInfo>, Status> {
+        let request = request.into_inner();
+        let (info, text) = inspect(Path::new(&request.path))?;
+        let mut words = text.split_whitespace();
+        while let Some(word) = words.next() {
+            let deadly = word == "abort" || (word == "abort-when" && words.next().is_some_and(|path| Path::new(path).exists()));
+            if deadly {
+                std::process::abort();
+            }
+        }
+        self.state().adapters.insert(request.id);
+        Ok(Response::new(info))
+    }
+
+    async fn unload_adapter(&self, request: Request<UnloadAdapterRequest>) -> Result<Response<UnloadAdapterReply>, Status> {
+        self.state().adapters.remove(&request.into_inner().id);
+        Ok(Response::new(UnloadAdapterReply {}))
+    }
+
+    async fn count_tokens(&self, request: Request<CountTokensRequest>) -> Result<Response<CountTokensReply>, Status> {
+        let prompt = match request.into_inner().input {
+            Some(count_tokens_request::Input::Chat(chat)) => text_of(&chat),
+            Some(count_tokens_request::Input::Raw(raw)) => raw,
+            None => String::new(),
+        };
+        Ok(Response::new(CountTokensReply { tokens: words_of(&prompt), context_tokens: CONTEXT_TOKENS }))
+    }
+
+    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Events>, Status> {
+        let request = request.into_inner();
+        let prompt = match &request.input {
+            Some(generate_request::Input::Chat(chat)) => text_of(chat),
+            Some(generate_request::Input::Raw(raw)) => raw.clone(),
+            None => String::new(),
+        };
+        if prompt.trim().is_empty() {
+            return Err(invalid(reason::EMPTY_PROMPT, "the prompt is empty"));
+        }
+        if !request.adapter_id.is_empty() && !self.state().adapters.contains(&request.adapter_id) {
+            return Err(invalid(reason::ADAPTER_NOT_FOUND, "the adapter is not loaded"));
+        }
+        let input_tokens = words_of(&prompt);
+        let answer = self.answer_to(&prompt, &request.adapter_id);
+        self.state().tokens += answer.say.len() as u64;
+        Ok(Response::new(play(answer, input_tokens)))
+    }
+}
+
+impl Scripted {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn says(&self, key: &str) -> String {
+        let state = self.state();
+        let word = state.script.as_ref().and_then(|script| script[key].as_str());
+        word.unwrap_or("ok").to_owned()
+    }
+
+    fn answer_to(&self, prompt: &str, adapter: &str) -> Answer {
+        let state = self.state();
+        let answers = state.script.as_ref().and_then(|script| script["answers"].as_array());
+        let matching = answers.into_iter().flatten().find(|answer| prompt.contains(answer["match"].as_str().unwrap_or("")));
+        let Some(answer) = matching else {
+            let who = if adapter.is_empty() { "base" } else { adapter.get(..8).unwrap_or(adapter) };
+            let say = format!("{who}: {prompt}").split_inclusive(' ').map(str::to_owned).collect();
+            return Answer { say, wait: None, then: Then::Finish };
+        };
+        let say = answer["say"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        let after = answer["wait_after"].as_u64().unwrap_or(0);
+        Answer {
+            say,
+            wait: answer["wait_on"].as_str().map(|path| (after, PathBuf::from(path))),
+            then: match answer["then"].as_str().unwrap_or_default() {
+                "abort" => Then::Abort,
+                "hang" => Then::Hang,
+                _ => Then::Finish,
+            },
+        }
+    }
+}
+
+struct Answer {
+    say: Vec<String>,
+    /// After this many deltas, wait for a writer of this fifo.
+    wait: Option<(u64, PathBuf)>,
+    then: Then,
+}
+
+enum Then {
+    Finish,
+    Abort,
+    Hang,
+}
+
+/// The answer as events, one step at a time, so that a dropped call stops it.
+fn play(answer: Answer, input_tokens: u32) -> Events {
+    let started = GenerateEvent { event: Some(generate_event::Event::Started(Started { input_tokens })) };
+    let steps = stream::unfold((answer, 0_usize, false), move |(answer, said, ended)| async move {
+        if ended {
+            return None;
+        }
+        if let Some((after, fifo)) = &answer.wait
+            && *after == said as u64
+        {
+            // Opening a fifo blocks until the other side does, and nothing comes before it closes.
+            if let Err(error) = tokio::fs::read(fifo).await {
+                return Some((Err(Status::internal(error.to_string())), (answer, said, true)));
+            }
+        }
+        let output_tokens = said as u32 + 1;
+        if let Some(text) = answer.say.get(said).cloned() {
+            let delta = generate_event::Event::Delta(Delta { text, output_tokens });
+            return Some((Ok(GenerateEvent { event: Some(delta) }), (answer, said + 1, false)));
+        }
+        match answer.then {
+            Then::Finish => {}
+            Then::Abort => {
+                settle().await;
+                std::process::abort()
+            }
+            Then::Hang => pending().await,
+        }
+        let finished = generate_event::Event::Finished(Finished {
+            reason: "stop".to_owned(),
+            input_tokens,
+            output_tokens: said as u32,
+            prefill_us: 1,
+            generate_us: 1,
+            mean_logprob: -0.1,
+        });
+        Some((Ok(GenerateEvent { event: Some(finished) }), (answer, said, true)))
+    });
+    Box::pin(stream::iter([Ok(started)]).chain(steps))
+}
+
+/// Lets what was said so far be written to the socket: the connection's task runs on this same thread.
+async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn inspect(path: &Path) -> Result<(AdapterInfo, String), Status> {
+    let bytes = std::fs::read(path).map_err(|_| invalid(reason::ADAPTER_INVALID, "the adapter file cannot be read"))?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    if text.split_whitespace().any(|word| word == "refuse") {
+        return Err(invalid(reason::ADAPTER_INVALID, "the adapter was made for another model"));
+    }
+    let info = AdapterInfo {
+        architecture: "script".to_owned(),
+        rank: 8,
+        alpha: 16.0,
+        targets: vec!["attn_q".to_owned()],
+        tensors: 2,
+        size_bytes: bytes.len() as u64,
+    };
+    Ok((info, text))
+}
+
+fn invalid(reason: &str, message: &str) -> Status {
+    Problem::new(Code::InvalidArgument, reason, message, "use another file").into()
+}
+
+fn text_of(chat: &Chat) -> String {
+    chat.messages.last().map(|message| message.content.clone()).unwrap_or_default()
+}
+
+fn words_of(text: &str) -> u32 {
+    text.split_whitespace().count() as u32
+}
+
+/// The one connection; the process leaves when it is dropped.
+struct Connection {
+    stream: UnixStream,
+    _alive: oneshot::Sender<()>,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
