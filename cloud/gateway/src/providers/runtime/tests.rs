@@ -1,0 +1,110 @@
+//! The provider in front of a scripted model process, and what each of its answers means.
+
+use futures_util::TryStreamExt;
+
+use super::*;
+use crate::testing::scripted_runtime::{self, ScriptedRuntime};
+
+fn generated(event: Generated) -> v1::GenerateEvent {
+    v1::GenerateEvent { event: Some(event) }
+}
+
+#[test]
+fn each_delta_carries_the_exact_count_so_far() {
+    let step = generated(Generated::Delta(v1::Delta { text: "hi".to_owned(), output_tokens: 3 }));
+    assert_eq!(events(step), [Ok(Event::Delta { text: "hi".to_owned(), output_tokens: Some(3) })]);
+}
+
+#[test]
+fn the_end_carries_the_count_and_the_reason() {
+    let end = v1::Finished {
+        reason: "length".to_owned(),
+        input_tokens: 9,
+        output_tokens: 64,
+        ..v1::Finished::default()
+    };
+    assert_eq!(
+        events(generated(Generated::Finished(end))),
+        [
+            Ok(Event::Usage { input_tokens: Some(9), output_tokens: Some(64) }),
+            Ok(Event::Finished { reason: FinishReason::Length }),
+        ]
+    );
+}
+
+#[test]
+fn a_prompt_over_the_context_is_no_reason_to_try_again() {
+    let problem = Problem::new(Code::InvalidArgument, reason::PROMPT_TOO_LONG, "3000 tokens, 2048 fit", "");
+    assert_eq!(
+        refusal(&problem.into()),
+        ProviderError::TooLong { message: "3000 tokens, 2048 fit".to_owned() }
+    );
+}
+
+#[test]
+fn the_death_of_the_process_can_be_retried() {
+    assert!(refusal(&Status::unavailable("h2 protocol error")).retryable());
+}
+
+#[test]
+fn no_temperature_means_greedy() {
+    let mut request = crate::testing::request("m");
+    assert_eq!(sampling(&request), None);
+    request.sampling.temperature = Some(0.5);
+    assert_eq!(sampling(&request).map(|s| s.temperature), Some(0.5));
+}
+
+/// A provider in front of a scripted model process that is ready.
+async fn ready(process: &ScriptedRuntime) -> RuntimeModel {
+    let client = RuntimeClient::new(channel::over(process.connect()).await.unwrap());
+    RuntimeModel { models: vec!["m".to_owned()], state: watch::channel(State::Ready(client)).1 }
+}
+
+#[tokio::test]
+async fn the_worst_case_is_the_processs_own_count_of_the_prompt() {
+    let process = ScriptedRuntime::start();
+    let model = ready(&process).await;
+    assert_eq!(
+        model.input_bound(&crate::testing::request("m")).await,
+        Ok(scripted_runtime::INPUT_TOKENS.into())
+    );
+}
+
+#[tokio::test]
+async fn an_answer_is_counted_as_it_goes() {
+    let process = ScriptedRuntime::start();
+    let stream = ready(&process).await.stream(crate::testing::request("m")).await.unwrap();
+    let said: Vec<Event> = stream.try_collect().await.unwrap();
+    let counted = |text: &str, n| Event::Delta { text: text.to_owned(), output_tokens: Some(n) };
+    let usage = |output_tokens| Event::Usage { input_tokens: Some(7), output_tokens };
+    let finished = Event::Finished { reason: FinishReason::Stop };
+    assert_eq!(said, [usage(None), counted("you said: ", 1), counted("hello", 2), usage(Some(2)), finished]);
+}
+
+#[tokio::test]
+async fn dropping_the_answer_cancels_it_in_the_process() {
+    let process = ScriptedRuntime::start();
+    let mut request = crate::testing::request("m");
+    request.messages[0].content = scripted_runtime::HANG.to_owned();
+    let mut stream = ready(&process).await.stream(request).await.unwrap();
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    process.cancelled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_does_not_come_up_is_told_with_its_reason() {
+    let settings = RuntimeSettings {
+        models: vec!["m".to_owned()],
+        program: "/nonexistent".into(),
+        model_path: "/nonexistent.gguf".into(),
+        chat_template: String::new(),
+        context_tokens: 0,
+        threads: 0,
+    };
+    let (model, process) = runtime(settings);
+    process.state.send_replace(State::Away("the model process ended: killed by signal 9".to_owned()));
+    let error = model.stream(crate::testing::request("m")).await.err();
+    let told = "the model process ended: killed by signal 9".to_owned();
+    assert_eq!(error, Some(ProviderError::NotReady(told)));
+}
