@@ -62,7 +62,7 @@ pub(crate) enum Account {
         /// The most the account may owe at any time, in US dollars (for example 20 or 0.50).
         #[arg(long, value_name = "USD", value_parser = usd)]
         ceiling: Option<NanoUsd>,
-        /// What the free tier may use in one calendar month, in US dollars.
+        /// What the free tier may use in one calendar month, in US dollars; without it, 1.
         #[arg(long, value_name = "USD", value_parser = usd)]
         quota: Option<NanoUsd>,
         /// Print one JSON object.

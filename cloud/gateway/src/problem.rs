@@ -31,7 +31,7 @@ pub(crate) fn of_control(error: &ControlError) -> Problem {
             (ErrorCode::RequestKnown, "ask for the receipt of this request, or use a new request id")
         }
         ControlError::OverDeviceLimit { .. } => {
-            (ErrorCode::CeilingReached, "ask for fewer tokens, or raise the device's own limit")
+            (ErrorCode::OverMaxCharge, "ask for fewer tokens, or raise the device's own limit")
         }
         ControlError::Refused(Refused::CeilingReached { .. }) => {
             (ErrorCode::CeilingReached, "ask for fewer tokens, or have the account's ceiling raised")

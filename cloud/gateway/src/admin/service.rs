@@ -39,6 +39,9 @@ impl AdminService {
     }
 }
 
+/// A free account without a quota of its own could do nothing at all.
+const FREE_QUOTA: NanoUsd = NanoUsd::from_i64(1_000_000_000);
+
 #[tonic::async_trait]
 impl GatewayAdmin for AdminService {
     async fn create_account(
@@ -49,11 +52,12 @@ impl GatewayAdmin for AdminService {
         let tier = if asked.tier.is_empty() { Ok(Tier::Managed) } else { asked.tier.parse() };
         let tier = tier
             .map_err(|error: synesis_ledger::UnknownTier| bad(error.to_string(), "name one of the tiers"))?;
+        let quota = amount("quota", asked.quota_nanousd)?;
         let new = NewAccount {
             name: asked.name,
             tier,
             ceiling: amount("ceiling", asked.ceiling_nanousd)?,
-            quota: amount("quota", asked.quota_nanousd)?,
+            quota: quota.or((tier == Tier::Free).then_some(FREE_QUOTA)),
         };
         let account = self.services.plane.create_account(new).await.map_err(|error| refuse(&error))?;
         tracing::info!(account = account.name, tier = %account.tier, "account created");
