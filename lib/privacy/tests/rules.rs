@@ -293,6 +293,10 @@ fn passwords_are_found_however_they_are_assigned() {
         (Kind::Password, "login?user=a&pwd=qw3rty&x=1", "qw3rty"),
         (Kind::Password, "Das Kennwort lautet Sommer2020!", "Sommer2020!"),
         (Kind::Password, "DB_PASS=hunter2", "hunter2"),
+        (Kind::Password, "DB_PASSWORD=blue_monkey", "blue_monkey"),
+        (Kind::Password, "[db]\npassword = letmein\nport = 1", "letmein"),
+        (Kind::Password, "user: x\npassword: Sunshine\n", "Sunshine"),
+        (Kind::Password, "psk=\"correct horse\"", "correct horse"),
     ]);
     assert_untouched(&[
         "password: ********",
@@ -305,6 +309,25 @@ fn passwords_are_found_however_they_are_assigned() {
         "passenger: Smith9",
         "bypass=true1x",
         "self.password = args.password",
+    ]);
+}
+
+#[test]
+fn source_code_about_secrets_is_left_alone() {
+    assert_untouched(&[
+        "pub password: windows_sys::core::PSTR,",
+        "fn login(user: &str, password: &str) -> Option<Token>",
+        "let password = match read() { Ok(p) => p };",
+        "return Err(Token::new(super::super::Foundation::HANDLE))",
+        "const PASSWORD_EXPIRY: c_ulong = 8;",
+        "let token: KeyCredentialManagerOperationErrorStates = 4;",
+        "auth = NDIS_802_11_AUTHENTICATION_MODE",
+        "user: c_int, account: user_id, ssh windows_core",
+        "hex!(\"30 03 02 01 00\")",
+        "const VRING_CALL: u32 = 1074310945;",
+        "[4404404959645932768, 4218664174878121437]",
+        "/// -----BEGIN PRIVATE KEY-----\n/// ```",
+        "case(\"2009-03-29 01Z\", \"-009999-12-01\")",
     ]);
 }
 

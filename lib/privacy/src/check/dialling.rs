@@ -20,6 +20,7 @@ pub(crate) fn is_international(digits: &[u8]) -> bool {
     let code = match a {
         b'1' | b'7' => 1,
         _ if TWO_DIGITS.contains(&tens) => 2,
+        _ if digits.starts_with(b"999") || digits.starts_with(b"990") => return false,
         _ if THREE_DIGIT_TENS.contains(&tens) => 3,
         _ => return false,
     };

@@ -91,11 +91,14 @@ pub(crate) fn is_mask(text: &str) -> bool {
         || is_variable(bytes)
 }
 
-/// `REPLACE_ME`, `DB_PASSWORD`: the name of a constant.
+/// `REPLACE_ME`, `DB_PASSWORD`, `AUTH_802_11_MODE`: the name of a constant.
 fn is_constant(bytes: &[u8]) -> bool {
-    let words = bytes.split(|b| *b == b'_');
+    let mut words = bytes.split(|b| *b == b'_');
+    let capitals = |word: &[u8]| word.len() >= 2 && word.iter().all(u8::is_ascii_uppercase);
+    let number = |word: &[u8]| !word.is_empty() && word.len() <= 3 && word.iter().all(u8::is_ascii_digit);
     bytes.contains(&b'_')
-        && words.clone().all(|word| word.len() >= 2 && word.iter().all(u8::is_ascii_uppercase))
+        && words.next().is_some_and(capitals)
+        && words.all(|word| capitals(word) || number(word))
 }
 
 /// `$NAME` of a shell, `%NAME%` of a command prompt.
@@ -136,9 +139,8 @@ pub(crate) fn is_random(text: &str) -> bool {
     let digits = bytes.iter().filter(|b| b.is_ascii_digit()).count();
     let upper = bytes.iter().any(u8::is_ascii_uppercase);
     let lower = bytes.iter().any(u8::is_ascii_lowercase);
-    // Long mixed-case runs without a digit are rare by chance but real; identifiers are shorter or have words.
-    let mixed =
-        if bytes.len() >= 32 { (upper && lower) || digits > 0 } else { digits > 0 && (upper || lower) };
+    // Random text without a digit is rare from this length on; names in code without one are not.
+    let mixed = digits > 0 && (upper || lower) && !text.contains("::");
     let hex = bytes.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-');
     let enough = if hex { 2.7 } else { 3.2 };
     mixed && digits < bytes.len() && entropy(bytes) >= enough

@@ -81,11 +81,20 @@ impl Gate {
             .find_overlapping_iter(bytes)
             .map(|m| Hit { meaning: self.meanings[m.pattern().as_usize()], start: m.start(), end: m.end() })
             .filter(|hit| match hit.meaning {
-                Meaning::Cue(_) | Meaning::Labelled(_) => {
-                    starts_word(bytes, hit.start) && ends_word(bytes, hit.end)
-                }
+                // As a part of an identifier these words mean something else.
+                Meaning::Cue(Cue::Call) => !touches_underscore(bytes, hit) && is_whole_word(bytes, hit),
+                Meaning::Cue(_) | Meaning::Labelled(_) => is_whole_word(bytes, hit),
                 Meaning::Prefixed(_) | Meaning::Key(_) | Meaning::Marker(_) => true,
             })
             .collect()
     }
+}
+
+fn is_whole_word(bytes: &[u8], hit: &Hit) -> bool {
+    starts_word(bytes, hit.start) && ends_word(bytes, hit.end)
+}
+
+fn touches_underscore(bytes: &[u8], hit: &Hit) -> bool {
+    let before = hit.start.checked_sub(1).and_then(|at| bytes.get(at));
+    before == Some(&b'_') || bytes.get(hit.end) == Some(&b'_')
 }

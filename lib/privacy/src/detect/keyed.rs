@@ -123,6 +123,9 @@ pub(super) fn after(view: &View<'_>, key: Key, hit: &super::gate::Hit) -> Option
     if secrecy::is_stand_in(text) || text.eq_ignore_ascii_case(view.slice(start, key_end)) {
         return None;
     }
+    if !value.quoted && is_code(view, start, key_end, &value) {
+        return None;
+    }
     let secret = match key {
         Key::Password => is_password(view, &value, text, form),
         Key::Pass => form != Form::Verb && is_password(view, &value, text, form),
@@ -293,24 +296,40 @@ fn is_password(view: &View<'_>, value: &Value, text: &str, form: Form) -> bool {
     match form {
         _ if len < 3 => false,
         Form::Assigned if value.quoted => !text.contains('\n'),
-        Form::Assigned => !is_path_in_code(text) && (closed_line || len >= 4),
+        Form::Assigned => closed_line || len >= 4,
+        // A type in code looks like this too, but a comma follows it.
         Form::Colon => {
-            value.quoted || secrecy::is_chosen(text) || (closed_line && len >= 6 && !is_path_in_code(text))
+            let ends_line = matches!(view.byte(value.end), None | Some(b'\n' | b'\r' | b'"' | b'\''));
+            value.quoted || secrecy::is_chosen(text) || (ends_line && len >= 6)
         }
         Form::Verb => secrecy::is_chosen(text) || (value.quoted && len >= 4),
         Form::Bare => secrecy::is_strong(text) && !text.starts_with('-'),
     }
 }
 
-/// `self.password`, `args.password`: a name in code, where a password would stand.
-fn is_path_in_code(text: &str) -> bool {
-    let name = |part: &str| {
-        part.bytes().all(is_word) && part.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-    };
-    let mut parts = text.split('.');
-    let last = text.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-    let says_so = ["pass", "pwd", "secret", "token", "value", "text"].iter().any(|word| last.contains(word));
-    text.contains('.') && parts.all(name) && says_so
+/// Whether an unquoted value is a name or a type in code: `self.password`, `new_password`, `&str`, `a::B`, or the
+/// first word of an expression. What a key in capitals is set to (`DB_PASS=blue_monkey`) is no code.
+fn is_code(view: &View<'_>, key_start: usize, key_end: usize, value: &Value) -> bool {
+    let (text, key) = (view.slice(value.start, value.end), view.slice(key_start, key_end));
+    let name = text.trim_start_matches(['&', '*', '[', '(', '!']);
+    let sigil = name.len() < text.len();
+    let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'.' | b':'));
+    let shouted = !key.bytes().any(|b| b.is_ascii_lowercase());
+    let expression = view.before(value.start) == Some(b' ')
+        && matches!(view.byte(value.end), Some(b' ' | b'<' | b'(' | b'{'))
+        && !key.starts_with('-');
+    text.contains("::")
+        || (named && sigil)
+        || (named && view.slice(value.end, value.end + 2) == " =")
+        || (named && !shouted && (expression || name.contains(['_', ':']) || is_lookup(name)))
+}
+
+/// `args.password`, `cfg.secret`: the last part says what it is.
+fn is_lookup(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    name.contains('.')
+        && ["pass", "pwd", "secret", "token", "value", "text"].iter().any(|word| last.contains(word))
 }
 
 /// The kind and rule that the key and the value's shape speak for.
@@ -324,7 +343,7 @@ fn name(view: &View<'_>, key: Key, start: usize, key_end: usize, text: &str) -> 
         && !text.bytes().all(|b| b.is_ascii_hexdigit());
     let aws =
         label.contains("aws") || label.contains("secret_access_key") || label.contains("secretaccesskey");
-    let near = label.contains("secret") && view.nearest(start, 160, &[Cue::Aws]).is_some();
+    let near = label.contains("secret") && view.is_near(start, 160, Cue::Aws);
     if aws_shaped && (aws || near) {
         return (Kind::AwsSecretKey, "keyed-aws-secret");
     }

@@ -25,8 +25,12 @@ pub(crate) struct Values {
 impl Values {
     /// Collects what is worth searching for.
     pub(crate) fn of(vault: &Vault) -> Result<Self, BuildError> {
-        let entries: Vec<_> =
-            vault.entries().filter(|entry| (SHORTEST..=LONGEST).contains(&entry.value.len())).collect();
+        let entries: Vec<_> = vault
+            .entries()
+            .filter(|entry| {
+                (SHORTEST..=LONGEST).contains(&entry.value.len()) && !is_name_in_code(&entry.value)
+            })
+            .collect();
         let automaton = AhoCorasick::builder()
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .match_kind(MatchKind::Standard)
@@ -52,4 +56,10 @@ impl Values {
             *findings = overlap::resolve(text, std::mem::take(findings));
         }
     }
+}
+
+/// Letters joined by `_` or `::`: were such a name taken for a value once, it would be hidden all over the code.
+fn is_name_in_code(value: &str) -> bool {
+    value.contains(['_', ':'])
+        && value.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b':' | b'.'))
 }

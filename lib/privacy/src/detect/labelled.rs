@@ -78,13 +78,9 @@ impl Labelled {
             let rest = view.text.get(at..)?;
             if let Some(found) = self.regex.find(rest) {
                 let (start, end) = (at, at + found.end());
-                return (view.opens(start) && view.closes(end) && check(found.as_str())).then_some(Finding {
-                    start,
-                    end,
-                    kind,
-                    rule,
-                    evidence: Evidence::Label,
-                });
+                let code = view.slice(end, end + 2) == "::" || view.byte(end) == Some(b'(');
+                return (!code && view.opens(start) && view.closes(end) && check(found.as_str()))
+                    .then_some(Finding { start, end, kind, rule, evidence: Evidence::Label });
             }
             let word = view.run(at, 16, |b| b.is_ascii_alphabetic() || !b.is_ascii());
             if word == at || !FILLERS.contains(&view.slice(at, word).to_lowercase().as_str()) {

@@ -44,7 +44,7 @@ fn is_version(view: &View<'_>, start: usize) -> bool {
     {
         return true;
     }
-    view.speaks_against(start, VERSION_REACH, Cue::Version, Cue::Network)
+    view.speaks_against(start, VERSION_REACH, Cue::Version, &[Cue::Network])
 }
 
 /// An IPv6 address around the colon at `colon`. Also returns where the run of its bytes ends, so that a run is
@@ -71,7 +71,7 @@ fn parse_ipv6(view: &View<'_>, start: usize, end: usize) -> Option<Finding> {
     }
     let text = view.slice(start, end);
     let address: Ipv6Addr = text.parse().ok()?;
-    let cue = view.nearest(start, ADDRESS_REACH, &[Cue::Network]).is_some();
+    let cue = view.is_near(start, ADDRESS_REACH, Cue::Network);
     (is_plausible(&address, text, cue) && !address.is_loopback() && !address.is_unspecified())
         .then_some(Finding { start, end, kind: Kind::IpAddress, rule: "ipv6", evidence: Evidence::Checksum })
 }

@@ -28,7 +28,8 @@ pub(super) fn at(view: &View<'_>, start: usize) -> Option<Finding> {
             let close = last.find("-----").filter(|n| *n <= MAX_HEADER).map_or(0, |n| n + 5);
             body + dashes + 8 + close
         }
-        _ => body + truncated(&rest[..next.unwrap_or(rest.len())]),
+        // A first line alone, as in documentation, gives nothing away.
+        _ => body + Some(truncated(&rest[..next.unwrap_or(rest.len())])).filter(|len| *len > 0)?,
     };
     Some(Finding { start, end, kind: Kind::PrivateKey, rule: "private-key-block", evidence: Evidence::Shape })
 }
@@ -52,8 +53,9 @@ fn truncated(body: &str) -> usize {
 }
 
 fn is_mixed(text: &str) -> bool {
+    let letters = text.bytes().any(|b| b.is_ascii_alphanumeric());
     let capital_inside = text.bytes().skip(1).any(|b| b.is_ascii_uppercase());
-    capital_inside || text.bytes().any(|b| b.is_ascii_digit() || matches!(b, b'+' | b'/' | b'='))
+    letters && (capital_inside || text.bytes().any(|b| b.is_ascii_digit() || matches!(b, b'+' | b'/' | b'=')))
 }
 
 /// Runs between white space, where `\n` and `\r` written as two characters are white space too.

@@ -23,21 +23,28 @@ impl<'t> View<'t> {
         Self { text, bytes: text.as_bytes(), cues }
     }
 
-    /// The last of `wanted` that ends at most `reach` bytes before `at`, on whatever line.
-    pub(crate) fn nearest(&self, at: usize, reach: usize, wanted: &[Cue]) -> Option<Cue> {
+    /// Whether one of `wanted` ends at most `reach` bytes before `at`, on whatever line.
+    pub(crate) fn is_near(&self, at: usize, reach: usize, wanted: Cue) -> bool {
+        self.nearest_end(at, reach, &[wanted]).is_some()
+    }
+
+    /// Whether the nearest cue in front of `at`, on its line and within `reach` bytes, is `against` and none of
+    /// `unless`.
+    pub(crate) fn speaks_against(&self, at: usize, reach: usize, against: Cue, unless: &[Cue]) -> bool {
+        let line = at - self.run_back(at, reach, |b| b != b'\n');
+        let nearest = |wanted: &[Cue]| self.nearest_end(at, line, wanted);
+        nearest(&[against]).is_some_and(|end| nearest(unless).is_none_or(|other| other < end))
+    }
+
+    /// Where the last of `wanted` ends.
+    fn nearest_end(&self, at: usize, reach: usize, wanted: &[Cue]) -> Option<usize> {
         let upto = self.cues.partition_point(|(end, _)| *end <= at);
         self.cues[..upto]
             .iter()
             .rev()
             .take_while(|(end, _)| end + reach >= at)
             .find(|(_, cue)| wanted.contains(cue))
-            .map(|(_, cue)| *cue)
-    }
-
-    /// Whether, of the two cues, the nearest one in front of `at` on its line is `against`.
-    pub(crate) fn speaks_against(&self, at: usize, reach: usize, against: Cue, unless: Cue) -> bool {
-        let line = self.run_back(at, reach, |b| b != b'\n');
-        self.nearest(at, at - line, &[against, unless]) == Some(against)
+            .map(|(end, _)| *end)
     }
 
     /// The byte before `at`.

@@ -25,7 +25,7 @@ pub(super) fn at(view: &View<'_>, digit: usize) -> Option<Finding> {
     let second = if matches!(view.byte(gap), Some(b'-' | b'+')) { gap + 1 } else { gap };
     let longitude = (gap > latitude.end).then(|| read(view, second))??;
     let marked = latitude.marked && longitude.marked;
-    let cue = view.nearest(start, REACH, &[Cue::Place]).is_some();
+    let cue = view.is_near(start, REACH, Cue::Place);
     let precision = latitude.fraction.min(longitude.fraction);
     let comma = view.slice(latitude.end, gap).starts_with(',');
     let likely = marked

@@ -41,11 +41,11 @@ pub(super) fn card(view: &View<'_>, cluster: &Cluster, first: usize) -> Option<(
     None
 }
 
-/// One number in ten passes Luhn: an order or a book needs more than that to be a card.
+/// One number in ten passes Luhn: an order, a book or a large integer needs more than that to be a card.
 fn is_likely(view: &View<'_>, start: usize, grouped: bool, len: usize) -> bool {
-    let spoken = view.nearest(start, REACH, &[Cue::Card]).is_some();
-    let counted = view.speaks_against(start, COUNTER_REACH, Cue::Counter, Cue::Card);
-    if grouped || spoken { spoken || len >= 14 } else { len >= 14 && !counted }
+    let spoken = view.is_near(start, REACH, Cue::Card);
+    let counted = view.speaks_against(start, COUNTER_REACH, Cue::Counter, &[Cue::Card]);
+    if grouped || spoken { spoken || len >= 14 } else { (14..=16).contains(&len) && !counted }
 }
 
 /// The social security number that starts with group `first`, and the group after it.
@@ -60,7 +60,7 @@ pub(super) fn ssn(view: &View<'_>, cluster: &Cluster, first: usize) -> Option<(F
     };
     let groups = &groups[..count];
     let dashed = count == 3 && all_gaps(view, groups, "-");
-    let spoken = view.nearest(start, REACH, &[Cue::Ssn]).is_some();
+    let spoken = view.is_near(start, REACH, Cue::Ssn);
     let end = groups[count - 1].1;
     let mut buffer = [0; MAX_DIGITS];
     let valid = ssn::is_ssn(digits(view, groups, &mut buffer)?) && stands_alone(view, start, end);

@@ -10,6 +10,7 @@ use crate::kind::Kind;
 
 /// How far before a number a word may announce it, or say that it counts something else, in bytes.
 const REACH: usize = 48;
+const CALL_REACH: usize = 24;
 const COUNTER_REACH: usize = 24;
 
 /// Why a number is a telephone number.
@@ -32,7 +33,9 @@ pub(super) fn at(view: &View<'_>, cluster: &Cluster, first: usize) -> Option<(Fi
         if !stands_alone(view, start, end) {
             continue;
         }
+        let separate = is_separate(view, cluster, first, count);
         let (rule, evidence) = match reason(view, begin, plus, groups, number) {
+            Some(Reason::Grouping) if !separate => continue,
             Some(Reason::International) => ("phone-international", Evidence::Shape),
             Some(Reason::Grouping) => ("phone-grouping", Evidence::Context),
             Some(Reason::Announced) => ("phone-announced", Evidence::Context),
@@ -86,12 +89,12 @@ fn reason(
         return None;
     }
     let cue = is_announced(view, begin);
-    let counted = view.speaks_against(begin, COUNTER_REACH, Cue::Counter, Cue::Phone);
+    let counted = view.speaks_against(begin, COUNTER_REACH, Cue::Counter, &[Cue::Phone, Cue::Call]);
     if counted {
         return None;
     }
     if let Some(rest) = number.strip_prefix(b"00")
-        && (groups.len() > 1 || cue)
+        && (cue || is_dialled(view, groups))
         && is_international(rest)
     {
         return Some(Reason::International);
@@ -104,7 +107,22 @@ fn reason(
 
 /// Whether a word in front of `at` announces a telephone number.
 pub(super) fn is_announced(view: &View<'_>, at: usize) -> bool {
-    view.nearest(at, REACH, &[Cue::Phone]).is_some()
+    view.is_near(at, REACH, Cue::Phone) || view.is_near(at, CALL_REACH, Cue::Call)
+}
+
+/// `0044 20 ...`, `00353-1-...`: a prefix and a country code, then groups.
+fn is_dialled(view: &View<'_>, groups: &[(usize, usize)]) -> bool {
+    let first = groups.first().map_or(0, |(start, end)| end - start);
+    groups.len() > 1 && first <= 5 && groups.windows(2).all(|pair| view.slice(pair[0].1, pair[1].0) != ".")
+}
+
+/// Whether the gaps around `count` groups differ from those inside: a stretch of a longer row is no number.
+fn is_separate(view: &View<'_>, cluster: &Cluster, first: usize, count: usize) -> bool {
+    let all = cluster.from(0);
+    let gap = |at: usize| all.get(at).zip(all.get(at + 1)).map(|(a, b)| view.slice(a.1, b.0));
+    let inside =
+        |outer: Option<&str>| outer.is_some() && (first..first + count - 1).any(|at| gap(at) == outer);
+    !inside(first.checked_sub(1).and_then(gap)) && !inside(gap(first + count - 1))
 }
 
 /// `+49 (0)30 ...`: the zero is not dialled after the country code, and may make the number one too long.
@@ -142,6 +160,7 @@ fn is_national(view: &View<'_>, groups: &[(usize, usize)], number: &[u8]) -> boo
                 && !has_dot
                 && (2..=5).contains(&groups.len())
                 && (8..=12).contains(&number.len())
+                && groups.iter().any(|(start, end)| end - start > 2)
                 && groups.last().is_some_and(|(start, end)| end - start >= 2)
         }
         // 612 34 56 78; 12 345 67 89
