@@ -4,11 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use synesis_mesh::device::{EnrollError, PingError, TunnelConfig, TunnelDriver, TunnelHandle, TunnelStatus, enroll};
+use synesis_mesh::device::{
+    self, EnrollError, PingError, Tunnel, TunnelConfig, TunnelDriver, TunnelHandle, TunnelStatus, enroll,
+};
 use synesis_mesh::identity::{DeviceIdentity, IdentityError};
-use synesis_mesh::{device, device::Tunnel};
 use synesis_supervise::{BoxError, Context, Subsystem};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
 
 use crate::journal::{DeviceJournal, JournalError};
 use crate::node::{TunnelState, TunnelView};
@@ -34,6 +37,9 @@ pub enum EnrolmentError {
     /// The identity cannot be read or stored.
     #[error("the identity cannot be stored or removed")]
     Store(#[source] IdentityError),
+    /// The daemon ends.
+    #[error("synesisd is stopping, and did not finish this")]
+    Closing,
 }
 
 /// A ping that came to nothing.
@@ -41,13 +47,16 @@ pub enum EnrolmentError {
 #[error(transparent)]
 pub struct Unanswered(#[from] pub PingError);
 
+type Changed = Result<Option<Arc<DeviceIdentity>>, EnrolmentError>;
+
 /// Who this device is. Clones share one.
 #[derive(Debug, Clone)]
 pub struct Identity {
     folder: PathBuf,
     current: Arc<watch::Sender<Option<Arc<DeviceIdentity>>>>,
-    /// One enrolment at a time.
-    changing: Arc<tokio::sync::Mutex<()>>,
+    /// One change at a time. It is a task, so that a caller who leaves in the middle leaves no token burnt for nothing,
+    /// and no files that say something else than the tunnel does.
+    changing: Arc<tokio::sync::Mutex<JoinSet<Changed>>>,
     tunnel: TunnelHandle,
     journal: DeviceJournal,
 }
@@ -57,8 +66,40 @@ impl Identity {
     ///
     /// # Errors
     /// When it is enrolled already, the gateway refuses, or the identity cannot be stored.
-    pub async fn enroll(&self, gateway: &str, ca_pem: &[u8], token: &str) -> Result<Arc<DeviceIdentity>, EnrolmentError> {
-        let _one_at_a_time = self.changing.lock().await;
+    pub async fn enroll(
+        &self,
+        gateway: &str,
+        ca_pem: &[u8],
+        token: &str,
+    ) -> Result<Arc<DeviceIdentity>, EnrolmentError> {
+        let (gateway, ca_pem, token) =
+            (gateway.to_owned(), ca_pem.to_owned(), Zeroizing::new(token.to_owned()));
+        let identity = self.clone();
+        let enrolled = self.change(async move { identity.take_on(&gateway, &ca_pem, &token).await }).await?;
+        enrolled.ok_or(EnrolmentError::NotEnrolled)
+    }
+
+    /// Forgets the identity. Receipts stay.
+    ///
+    /// # Errors
+    /// When there is none, or its files cannot be removed.
+    pub async fn unenroll(&self) -> Result<(), EnrolmentError> {
+        let identity = self.clone();
+        self.change(async move { identity.put_off().await }).await.map(drop)
+    }
+
+    async fn change(&self, work: impl Future<Output = Changed> + Send + 'static) -> Changed {
+        let mut changing = self.changing.lock().await;
+        // One that was left behind comes first.
+        while changing.join_next().await.is_some() {}
+        changing.spawn(work);
+        match changing.join_next().await {
+            Some(Ok(changed)) => changed,
+            Some(Err(_)) | None => Err(EnrolmentError::Closing),
+        }
+    }
+
+    async fn take_on(&self, gateway: &str, ca_pem: &[u8], token: &str) -> Changed {
         if let Some(current) = self.current.borrow().as_ref() {
             return Err(EnrolmentError::AlreadyEnrolled(current.device_id.to_string()));
         }
@@ -67,26 +108,24 @@ impl Identity {
         let (folder, kept) = (self.folder.clone(), Arc::clone(&identity));
         blocking(move || kept.save(&folder)).await?;
         tracing::info!(device = %identity.device_id, account = identity.account, gateway, "enrolled");
-        self.current.send_replace(Some(Arc::clone(&identity)));
-        self.tunnel.set_identity(Some(Arc::clone(&identity)));
-        Ok(identity)
+        self.set(Some(Arc::clone(&identity)));
+        Ok(Some(identity))
     }
 
-    /// Forgets the identity. Receipts stay.
-    ///
-    /// # Errors
-    /// When there is none, or its files cannot be removed.
-    pub async fn unenroll(&self) -> Result<(), EnrolmentError> {
-        let _one_at_a_time = self.changing.lock().await;
+    async fn put_off(&self) -> Changed {
         if self.current.borrow().is_none() {
             return Err(EnrolmentError::NotEnrolled);
         }
         let folder = self.folder.clone();
         blocking(move || DeviceIdentity::remove(&folder)).await?;
-        self.current.send_replace(None);
-        self.tunnel.set_identity(None);
+        self.set(None);
         tracing::info!("unenrolled");
-        Ok(())
+        Ok(None)
+    }
+
+    fn set(&self, identity: Option<Arc<DeviceIdentity>>) {
+        self.current.send_replace(identity.clone());
+        self.tunnel.set_identity(identity);
     }
 
     /// The identity, and every change of it.
@@ -95,12 +134,12 @@ impl Identity {
     }
 }
 
-/// File work off the event loop. A panic in it is an error like any other.
-async fn blocking(work: impl FnOnce() -> Result<(), IdentityError> + Send + 'static) -> Result<(), EnrolmentError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(EnrolmentError::Store),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+/// File work off the event loop.
+async fn blocking(
+    work: impl FnOnce() -> Result<(), IdentityError> + Send + 'static,
+) -> Result<(), EnrolmentError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|_| EnrolmentError::Closing)?;
+    done.map_err(EnrolmentError::Store)
 }
 
 /// Keeps the tunnel running and its view current.
@@ -143,7 +182,8 @@ pub fn prepare(
     config.endpoints = endpoints;
     let (handle, driver) = Tunnel::new(config, identity.clone());
     let view = Arc::new(watch::Sender::new(view_of(&handle.status().borrow())));
-    let device_id = Arc::new(watch::Sender::new(identity.as_ref().map(|identity| identity.device_id.to_string())));
+    let device_id =
+        Arc::new(watch::Sender::new(identity.as_ref().map(|identity| identity.device_id.to_string())));
     let current = Arc::new(watch::Sender::new(identity));
     let keeper = TunnelKeeper {
         driver,
@@ -170,7 +210,11 @@ impl Subsystem for TunnelKeeper {
                 tell_health(cx, &newest);
                 view.send_if_modified(|old| std::mem::replace(old, newest.clone()) != newest);
                 let id = identity.borrow_and_update().as_ref().map(|identity| identity.device_id.to_string());
-                device_id.send_if_modified(|old| *old != id && { *old = id; true });
+                device_id.send_if_modified(|old| {
+                    let changed = *old != id;
+                    *old = id;
+                    changed
+                });
                 tokio::select! {
                     changed = status.changed() => if changed.is_err() { return },
                     changed = identity.changed() => if changed.is_err() { return },
@@ -235,7 +279,9 @@ const fn default_reason(state: TunnelState) -> &'static str {
 const fn default_next_step(state: TunnelState) -> &'static str {
     match state {
         TunnelState::Unenrolled => "run `synctl enroll` to use a gateway; local answers need none",
-        TunnelState::Revoked => "ask the gateway's operator for a new token, then `synctl unenroll` and `synctl enroll`",
+        TunnelState::Revoked => {
+            "ask the gateway's operator for a new token, then `synctl unenroll` and `synctl enroll`"
+        }
         TunnelState::Connecting | TunnelState::Draining => "nothing; it takes a few seconds",
         TunnelState::Offline | TunnelState::Backoff => {
             "it is tried again by itself; `synctl tunnel reconnect` tries now, local answers go on"

@@ -1,5 +1,6 @@
 //! A prompt from its arrival to its answer: session, route, then the local model or the cloud.
 
+mod check;
 mod driven;
 mod error;
 mod sink;
@@ -19,9 +20,10 @@ use ulid::Ulid;
 use crate::adapters::AdaptersHandle;
 use crate::config::Config;
 use crate::escalation::{Escalation, Wishes};
-use crate::model::ModelHandle;
-use crate::route::{CloudWhy, Decision, LocalWhy, Mode};
+use crate::model::{ModelError, ModelHandle};
+use crate::route::{CloudWhy, Decision, LocalWhy, Mode, RefuseWhy};
 use crate::sessions::{Session, Sessions};
+use check::check;
 pub use driven::Driven;
 pub use error::AskError;
 pub use sink::{CallerGone, Sink};
@@ -184,7 +186,14 @@ impl Asker {
         Ok(())
     }
 
-    async fn local(&self, id: Ulid, route: Route, ask: &Ask, messages: &[Message], sink: &mut Sink) -> Result<Done, AskError> {
+    async fn local(
+        &self,
+        id: Ulid,
+        route: Route,
+        ask: &Ask,
+        messages: &[Message],
+        sink: &mut Sink,
+    ) -> Result<Done, AskError> {
         // Pinned until the answer's end, whatever is swapped in meanwhile.
         let adapter = self.adapters.resolve(&ask.adapter).await?;
         let request = GenerateRequest {
@@ -224,7 +233,7 @@ impl Asker {
             }
         }
         // The stream's own contract: it ends after `Finished`, or with an error.
-        Err(crate::model::ModelError::Crashed.into())
+        Err(ModelError::Crashed.into())
     }
 
     async fn cloud(
@@ -236,15 +245,18 @@ impl Asker {
         session: &mut Session,
         sink: &mut Sink,
     ) -> Result<Done, AskError> {
-        let Some(policy) = &self.privacy else { return Err(self.refusal(crate::route::RefuseWhy::DetectorsFailed)) };
+        let Some(policy) = &self.privacy else { return Err(self.refusal(RefuseWhy::DetectorsFailed)) };
         let redacted = policy.redact(messages, &mut session.vault)?;
+        // They leave the device too, and a stop text that was hidden in the prompt is hidden in the answer.
+        let stop: Vec<Message> = ask.stop.iter().map(|text| Message::new("user", text)).collect();
+        let stop = policy.redact(&stop, &mut session.vault)?;
         let adapter_generation = self.adapters.snapshot().borrow().generation;
         let wishes = Wishes {
             max_tokens: self.max_tokens(ask),
             temperature: ask.temperature,
             top_p: ask.top_p,
             seed: ask.seed,
-            stop: ask.stop.clone(),
+            stop,
             adapter_generation,
         };
         let answer = self.escalation.run(id, &redacted, session.vault.restorer(), wishes, sink).await?;
@@ -268,29 +280,9 @@ impl Asker {
     }
 }
 
-/// What can be said about a request before anything is known about the device.
-fn check(ask: &Ask) -> Result<(), AskError> {
-    if let Some(index) = ask.messages.iter().position(|message| message.role.parse::<synesis_privacy::Role>().is_err()) {
-        return Err(AskError::UnknownRole(index));
-    }
-    // System messages alone ask nothing.
-    if !ask.messages.iter().any(|message| message.role != "system" && !message.content.trim().is_empty()) {
-        return Err(AskError::EmptyPrompt);
-    }
-    if ask.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
-        return Err(AskError::OutOfRange("the temperature (0 to 2)"));
-    }
-    if ask.top_p.is_some_and(|top_p| !(0.0..=1.0).contains(&top_p)) {
-        return Err(AskError::OutOfRange("top_p (0 to 1)"));
-    }
-    if ask.mode == Mode::Cloud && !matches!(ask.adapter.as_str(), "" | "none") {
-        return Err(AskError::AdapterInCloud);
-    }
-    Ok(())
-}
-
 /// The conversation as the model process takes it.
 fn chat(messages: &[Message]) -> Chat {
-    let message = |message: &Message| ChatMessage { role: message.role.clone(), content: message.content.clone() };
+    let message =
+        |message: &Message| ChatMessage { role: message.role.clone(), content: message.content.clone() };
     Chat { messages: messages.iter().map(message).collect() }
 }

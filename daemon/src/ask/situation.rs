@@ -36,13 +36,14 @@ impl Asker {
         let uplink = match self.escalation.tunnel.status().borrow().state {
             TunnelState::Unenrolled => Uplink::Unenrolled,
             TunnelState::Revoked => Uplink::Revoked,
-            TunnelState::Up => Uplink::Up,
-            TunnelState::Offline | TunnelState::Connecting | TunnelState::Draining | TunnelState::Backoff => Uplink::Down,
+            // A gateway that asks to move still takes work.
+            TunnelState::Up | TunnelState::Draining => Uplink::Up,
+            TunnelState::Offline | TunnelState::Connecting | TunnelState::Backoff => Uplink::Down,
         };
         // An adapter lives on this device, so naming one is asking for a local answer.
         let names_adapter = !matches!(ask.adapter.as_str(), "" | "none");
         let mode = if names_adapter { Mode::Local } else { ask.mode };
-        let spent = self.escalation.journal.spent_on_day_of(SystemTime::now());
+        let committed = self.escalation.journal.committed(SystemTime::now());
         let inputs = Inputs {
             mode,
             policy: self.config.routing.policy,
@@ -51,7 +52,7 @@ impl Asker {
             model,
             fit,
             uplink,
-            budget_left: self.escalation.budget.left(spent),
+            budget_left: self.escalation.budget.left(committed),
         };
         Ok(Routing { decision: route(&inputs), input_tokens, inputs })
     }

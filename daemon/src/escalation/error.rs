@@ -41,6 +41,14 @@ pub enum EscalationError {
         /// What was left.
         left: NanoUsd,
     },
+    /// The redacted conversation does not fit through the tunnel. Nothing was sent.
+    #[error("the redacted conversation takes {bytes} bytes, and {limit} fit through the tunnel")]
+    TooLong {
+        /// The request.
+        bytes: usize,
+        /// The most.
+        limit: usize,
+    },
     /// The tunnel was lost in the middle.
     #[error("the tunnel was lost in the middle of the answer")]
     Interrupted,
@@ -80,6 +88,8 @@ impl From<FrameError> for EscalationError {
     fn from(error: FrameError) -> Self {
         match error {
             FrameError::Refused(problem) => Self::from_problem(problem),
+            FrameError::TooLarge { .. } => Self::Protocol("a frame is too large"),
+            FrameError::Malformed(_) => Self::Protocol("a frame does not decode"),
             other => Self::Stream(other),
         }
     }

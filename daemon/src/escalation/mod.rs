@@ -1,35 +1,31 @@
 //! One prompt to the cloud and back: intent to disk, redacted bytes into the tunnel, deltas restored as they come,
 //! the receipt checked and stored. What happens when any step of it dies is written beside the step.
 
+mod conversation;
 mod error;
 mod reconcile;
 mod wire;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use synesis_ledger::{KeyRing, NanoUsd, SignedReceipt};
 use synesis_mesh::device::TunnelHandle;
 use synesis_mesh::identity::DeviceIdentity;
 use synesis_mesh::kind::StreamKind;
-use synesis_mesh::stream::{StreamHeader, WorkStream};
+use synesis_mesh::stream::StreamHeader;
 use synesis_privacy::{Redacted, Restorer};
-use synesis_proto::mesh::v1::{AskDown, ask_down};
 use tokio::sync::watch;
-use tokio::time::timeout;
 use ulid::Ulid;
 
 use crate::ask::Sink;
-use crate::budget::{Allowance, Budget};
-use crate::journal::{DeviceJournal, Intent, OpenIntent, OutcomeKind};
-use crate::log::chain;
+use crate::budget::Budget;
+use crate::journal::{DeviceJournal, Intent, OutcomeKind};
+use conversation::Asked;
 pub use error::EscalationError;
 pub use reconcile::Reconciler;
 use wire::Encoded;
 pub use wire::Wishes;
-
-/// Longest silence between two frames. The gateway gives a provider 60 s to its first byte.
-const SILENCE: Duration = Duration::from_secs(90);
 
 /// What an escalation needs of the daemon. Clones share everything.
 #[derive(Debug, Clone)]
@@ -49,7 +45,7 @@ pub struct Escalation {
 pub struct CloudAnswer {
     /// The model that answered.
     pub model: String,
-    /// `stop`, `length`, `cancelled`.
+    /// `stop`, `length`, `cancelled`, `provider_error`.
     pub finish_reason: String,
     /// As charged.
     pub input_tokens: u32,
@@ -78,134 +74,32 @@ impl Escalation {
         out: &mut Sink,
     ) -> Result<CloudAnswer, EscalationError> {
         let identity = self.identity.borrow().clone().ok_or(EscalationError::NotEnrolled)?;
-        let spent = || self.journal.spent_on_day_of(SystemTime::now());
-        let allowance = self.budget.ask(spent).await?;
+        let allowance = self.budget.ask(|| self.journal.committed(SystemTime::now())).await?;
+        let most = allowance.most;
         let encoded = Encoded::new(redacted);
         // A power cut from here on leaves a promise on the disk, and reconciliation asks the gateway about it.
-        let open = self.journal.begin(intent(request_id, &identity, &encoded)).await?;
+        let open = self.journal.begin(intent(request_id, &identity, &encoded, most)).await?;
         audit(&open.intent, redacted);
-        let stream = match self.tunnel.open(StreamHeader::new(StreamKind::Ask, request_id)).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                self.journal.close(&open.intent.request_id, OutcomeKind::NotSent).await?;
-                return Err(error.into());
-            }
-        };
         let keys = key_ring(&identity);
-        let asked = Asked { escalation: self, open, keys, restorer, model: String::new() };
-        asked.converse(stream, encoded, wishes, allowance, out).await
-    }
-}
-
-/// A request that is on its way.
-struct Asked<'a> {
-    escalation: &'a Escalation,
-    open: OpenIntent,
-    keys: KeyRing,
-    restorer: Restorer,
-    model: String,
-}
-
-impl Asked<'_> {
-    async fn converse(
-        mut self,
-        mut stream: WorkStream,
-        encoded: Encoded,
-        wishes: Wishes,
-        allowance: Allowance,
-        out: &mut Sink,
-    ) -> Result<CloudAnswer, EscalationError> {
-        stream.tx.write(&encoded.start(wishes, allowance.most)).await?;
-        let mut allowance = Some(allowance);
-        let mut next_seq = 1;
-        let mut finished = None;
-        loop {
-            let frame = match self.next(&mut stream).await {
-                Ok(frame) => frame,
-                // The whole answer is here and only the receipt is missing: it will be fetched.
-                Err(error) if finished.is_some() => {
-                    tracing::warn!(request = self.open.intent.request_id, %error, "the receipt did not arrive; it will be asked for");
-                    break;
-                }
-                Err(error) => return Err(error),
-            };
-            match frame {
-                ask_down::Message::Accepted(accepted) => {
-                    if let Some(allowance) = allowance.take() {
-                        allowance.held(&self.open.intent.request_id, NanoUsd::from_i64(accepted.held_nanousd));
-                    }
-                    self.model = accepted.model;
-                }
-                ask_down::Message::Delta(delta) => {
-                    if delta.seq != next_seq || finished.is_some() {
-                        return Err(EscalationError::Protocol("a part of the answer is missing or repeated"));
-                    }
-                    next_seq += 1;
-                    out.push(self.restorer.push(&delta.text)).await?;
-                }
-                ask_down::Message::Finished(end) => {
-                    if end.seq.saturating_add(1) != next_seq || finished.is_some() {
-                        return Err(EscalationError::Protocol("the end of the answer does not fit its parts"));
-                    }
-                    out.push(self.restorer.finish()).await?;
-                    finished = Some(end);
-                }
-                ask_down::Message::Receipt(receipt) => {
-                    let Some(end) = finished else {
-                        return Err(EscalationError::Protocol("a receipt came before the end of the answer"));
-                    };
-                    let receipt = self.take_receipt(&receipt.signed_receipt).await;
-                    return Ok(self.answer(end, receipt));
-                }
-                ask_down::Message::Problem(problem) => {
-                    // Before it was accepted nothing was held, and nothing will be charged.
-                    if let Some(Allowance { most, .. }) = &allowance {
-                        let error = EscalationError::refused(problem, *most);
-                        self.escalation.journal.close(&self.open.intent.request_id, OutcomeKind::Refused).await?;
-                        return Err(error);
-                    }
-                    return Err(EscalationError::from_problem(problem));
-                }
-            }
-        }
-        let end = finished.ok_or(EscalationError::Interrupted)?;
-        Ok(self.answer(end, None))
-    }
-
-    async fn next(&self, stream: &mut WorkStream) -> Result<ask_down::Message, EscalationError> {
-        let frame = timeout(SILENCE, stream.rx.read::<AskDown>()).await.map_err(|_| EscalationError::Silent)??;
-        let frame = frame.ok_or(EscalationError::Interrupted)?;
-        frame.message.ok_or(EscalationError::Protocol("a frame of an unknown kind"))
-    }
-
-    /// A receipt that does not hold is not shown as one: the request stays open, and the log says why.
-    async fn take_receipt(&self, bytes: &[u8]) -> Option<SignedReceipt> {
-        let Escalation { journal, budget, .. } = self.escalation;
-        match journal.accept(&self.open.intent, bytes, &self.keys).await {
-            Ok(signed) => {
-                budget.settled(&self.open.intent.request_id);
-                Some(signed)
-            }
+        let asked = Asked {
+            journal: &self.journal,
+            open,
+            allowance: Some(allowance),
+            keys,
+            restorer,
+            model: String::new(),
+        };
+        match self.tunnel.open(StreamHeader::new(StreamKind::Ask, request_id)).await {
+            Ok(stream) => asked.converse(stream, &encoded.start(wishes, most), out).await,
             Err(error) => {
-                tracing::error!(request = self.open.intent.request_id, error = chain(&error), "a receipt was not accepted");
-                None
+                asked.close(OutcomeKind::NotSent).await;
+                Err(error.into())
             }
-        }
-    }
-
-    fn answer(&self, end: synesis_proto::mesh::v1::AskFinished, receipt: Option<SignedReceipt>) -> CloudAnswer {
-        CloudAnswer {
-            model: self.model.clone(),
-            finish_reason: end.reason,
-            input_tokens: end.input_tokens,
-            output_tokens: end.output_tokens,
-            receipt,
-            unknown_placeholders: self.restorer.unknown(),
         }
     }
 }
 
-fn intent(request_id: Ulid, identity: &DeviceIdentity, encoded: &Encoded) -> Intent {
+fn intent(request_id: Ulid, identity: &DeviceIdentity, encoded: &Encoded, most: Option<NanoUsd>) -> Intent {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Intent {
         request_id: request_id.to_string(),
@@ -213,6 +107,7 @@ fn intent(request_id: Ulid, identity: &DeviceIdentity, encoded: &Encoded) -> Int
         redacted_hash: encoded.hash_hex(),
         detector_version: encoded.detector_version().to_owned(),
         at_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+        most_nanousd: most.map(NanoUsd::as_i64),
     }
 }
 

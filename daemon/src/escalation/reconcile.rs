@@ -2,14 +2,15 @@
 //! given up, and again, ever more rarely, while anything is open. Nothing that was sent is ever forgotten.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
-use synesis_mesh::device::TunnelState;
 use synesis_mesh::identity::DeviceIdentity;
 use synesis_mesh::kind::StreamKind;
 use synesis_mesh::stream::StreamHeader;
-use synesis_proto::mesh::v1::{AccountDown, AccountUp, ReceiptAnswer, ReceiptQuery, account_down, account_up};
+use synesis_proto::mesh::v1::{
+    AccountDown, AccountUp, ReceiptAnswer, ReceiptQuery, account_down, account_up,
+};
 use synesis_supervise::{Backoff, BoxError, Context, Subsystem};
 use tokio::time::timeout;
 use ulid::Ulid;
@@ -20,6 +21,9 @@ use crate::log::chain;
 
 /// For one question and its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A request that the gateway does not know is closed when it is this old. A gateway may not have noticed yet that the
+/// connection it came on is gone (it takes 65 s), and may still be about to hold money for it.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(90);
 
 /// The subsystem that does it.
 #[derive(Debug)]
@@ -36,7 +40,17 @@ impl Reconciler {
     async fn until_connected(&self) {
         let mut status = self.escalation.tunnel.status();
         // The tunnel's driver outlives this subsystem; if it does not, there is nothing to wait for.
-        if status.wait_for(|status| status.state == TunnelState::Up).await.is_err() {
+        if status.wait_for(|status| status.state.carries_work()).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Resolves when the tunnel was down and is up again.
+    async fn until_reconnected(&self) {
+        let mut status = self.escalation.tunnel.status();
+        if status.wait_for(|status| !status.state.carries_work()).await.is_ok() {
+            self.until_connected().await;
+        } else {
             std::future::pending::<()>().await;
         }
     }
@@ -48,7 +62,8 @@ impl Reconciler {
         let device = identity.device_id.to_string();
         let mut left = 0;
         // What was asked under an identity that is gone can only be settled under it.
-        for intent in self.escalation.journal.unsettled().into_iter().filter(|open| open.device_id == device) {
+        for intent in self.escalation.journal.unsettled().into_iter().filter(|open| open.device_id == device)
+        {
             match self.settle(&intent, &identity).await {
                 Ok(true) => {}
                 Ok(false) => left += 1,
@@ -64,28 +79,28 @@ impl Reconciler {
     /// True when the request is closed now.
     async fn settle(&self, intent: &Intent, identity: &Arc<DeviceIdentity>) -> Result<bool, EscalationError> {
         let answer = timeout(PATIENCE, self.ask(intent)).await.map_err(|_| EscalationError::Silent)??;
-        let Escalation { journal, budget, .. } = &self.escalation;
+        let journal = &self.escalation.journal;
         let outcome = match answer.state.as_str() {
-            "settled" => {
-                match journal.accept(intent, &answer.signed_receipt, &key_ring(identity)).await {
-                    Ok(signed) => {
-                        budget.settled(&intent.request_id);
-                        tracing::info!(request = intent.request_id, net = %signed.receipt.net, "an open request is settled");
-                        return Ok(true);
-                    }
-                    Err(error) => {
-                        tracing::error!(request = intent.request_id, error = chain(&error), "a receipt was not accepted");
-                        return Ok(false);
-                    }
+            "settled" => match journal.accept(intent, &answer.signed_receipt, &key_ring(identity)).await {
+                Ok(signed) => {
+                    tracing::info!(request = intent.request_id, net = %signed.receipt.net, "an open request is settled");
+                    return Ok(true);
                 }
-            }
+                Err(error) => {
+                    tracing::error!(
+                        request = intent.request_id,
+                        error = chain(&error),
+                        "a receipt was not accepted"
+                    );
+                    return Ok(false);
+                }
+            },
             "released" => OutcomeKind::Released,
-            "unknown" => OutcomeKind::NeverArrived,
+            "unknown" if !may_still_arrive(intent) => OutcomeKind::NeverArrived,
             // Held: still running, or about to be settled.
             _ => return Ok(false),
         };
         journal.close(&intent.request_id, outcome).await?;
-        budget.settled(&intent.request_id);
         tracing::info!(request = intent.request_id, ?outcome, "an open request was not charged");
         Ok(true)
     }
@@ -100,9 +115,17 @@ impl Reconciler {
         match reply {
             Some(account_down::Message::Receipt(answer)) => Ok(answer),
             Some(account_down::Message::Problem(problem)) => Err(EscalationError::from_problem(problem)),
-            Some(account_down::Message::Balance(_)) | None => Err(EscalationError::Protocol("not the answer to a receipt query")),
+            Some(account_down::Message::Balance(_)) | None => {
+                Err(EscalationError::Protocol("not the answer to a receipt query"))
+            }
         }
     }
+}
+
+/// By the device's clock, which may have been set since: a request from the future is old.
+fn may_still_arrive(intent: &Intent) -> bool {
+    let begun = u64::try_from(intent.at_ms).map_or(UNIX_EPOCH, |ms| UNIX_EPOCH + Duration::from_millis(ms));
+    SystemTime::now().duration_since(begun).is_ok_and(|age| age < ARRIVES_WITHIN)
 }
 
 #[async_trait::async_trait]
@@ -124,6 +147,7 @@ impl Subsystem for Reconciler {
                     tokio::select! {
                         () = tokio::time::sleep(backoff.delay(attempt, &mut rng)) => attempt = attempt.saturating_add(1),
                         () = self.escalation.journal.let_go() => attempt = 0,
+                        () = self.until_reconnected() => attempt = 0,
                     }
                 }
             }

@@ -9,7 +9,7 @@ use synesis_privacy::Redacted;
 use synesis_proto::mesh::v1::{AskStart, AskUp, Prompt, PromptMessage, ask_up};
 
 /// How the answer should be made.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Wishes {
     /// Longest answer, in tokens.
     pub max_tokens: u32,
@@ -19,8 +19,8 @@ pub struct Wishes {
     pub top_p: Option<f32>,
     /// For repeatable sampling where the provider can.
     pub seed: Option<u64>,
-    /// Texts that end the answer.
-    pub stop: Vec<String>,
+    /// Texts that end the answer, redacted as the conversation is.
+    pub stop: Redacted,
     /// Of the adapter active on this device, for the receipt.
     pub adapter_generation: u64,
 }
@@ -62,7 +62,7 @@ impl Encoded {
             temperature: wishes.temperature,
             top_p: wishes.top_p,
             seed: wishes.seed,
-            stop: wishes.stop,
+            stop: wishes.stop.messages().iter().map(|text| text.content().to_owned()).collect(),
             detector_version: self.detector_version.to_owned(),
             adapter_generation: wishes.adapter_generation,
             max_charge_nanousd: most.map(NanoUsd::as_i64),
@@ -82,12 +82,29 @@ mod tests {
         let mut vault = Vault::with_seed(1);
         let messages = [Message::new("system", "be brief"), Message::new("user", "mail ann@example.org")];
         let redacted = Policy::standard().unwrap().redact(&messages, &mut vault).unwrap();
+        let stop = Policy::standard()
+            .unwrap()
+            .redact(&[Message::new("user", "ann@example.org"), Message::new("user", "###")], &mut vault);
         let encoded = Encoded::new(&redacted);
-        let Some(ask_up::Message::Start(start)) = encoded.start(Wishes::default(), None).message else { panic!() };
+        let wishes = Wishes {
+            max_tokens: 1,
+            temperature: None,
+            top_p: None,
+            seed: None,
+            stop: stop.unwrap(),
+            adapter_generation: 0,
+        };
+        let Some(ask_up::Message::Start(start)) = encoded.start(wishes, None).message else { panic!() };
         let prompt = Prompt::decode(start.prompt.clone()).unwrap();
         assert_eq!(prompt.messages[0].content, "be brief");
         assert_eq!(prompt.messages[1].role, "user");
         assert!(prompt.messages[1].content.starts_with("mail [EMAIL_"), "{prompt:?}");
+        assert_eq!(
+            prompt.messages[1].content,
+            format!("mail {}", start.stop[0]),
+            "the same value, the same placeholder"
+        );
+        assert_eq!(start.stop[1], "###");
         assert_eq!(hex::encode(Sha256::digest(&start.prompt)), encoded.hash_hex());
     }
 }

@@ -1,6 +1,6 @@
 //! What the journal's rows add up to, in memory: open requests, the chain of receipts, what each day cost.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use synesis_ledger::{NanoUsd, Receipt};
@@ -8,6 +8,9 @@ use synesis_ledger::{NanoUsd, Receipt};
 use super::Intent;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// A sum that overflows is certainly over any limit.
+const MOST: NanoUsd = NanoUsd::from_i64(i64::MAX);
 
 /// A receipt that does not fit between its neighbours: the far end's chain has two versions, which must not be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,30 +35,61 @@ struct Link {
     prev_hash: [u8; 32],
 }
 
+/// A request whose receipt has not arrived.
+#[derive(Debug)]
+struct Open {
+    intent: Intent,
+    /// Somebody is working on it.
+    in_flight: bool,
+    /// The most it will be charged, as the gateway promised.
+    promised: Option<NanoUsd>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    open: BTreeMap<String, Intent>,
-    in_flight: HashSet<String>,
+    open: BTreeMap<String, Open>,
     chain: BTreeMap<(String, u64), Link>,
     seq_of: BTreeMap<String, u64>,
     spent: BTreeMap<u64, NanoUsd>,
 }
 
+impl Open {
+    /// What it counts against the limit of the day of `now`.
+    fn committed(&self, now: SystemTime) -> NanoUsd {
+        let age = i64::try_from(ms(since_epoch(now))).unwrap_or(i64::MAX).saturating_sub(self.intent.at_ms);
+        // No answer takes a day; a request that is older cannot be charged today, even if its receipt never comes.
+        if age >= DAY_MS {
+            return NanoUsd::ZERO;
+        }
+        match (self.promised, self.in_flight) {
+            (Some(promised), _) => promised,
+            // It is negotiating: nobody else is promised anything before it knows.
+            (None, true) => NanoUsd::ZERO,
+            (None, false) => NanoUsd::from_i64(self.intent.most_nanousd.unwrap_or(0)),
+        }
+    }
+}
+
 impl Index {
     pub(super) fn open(&mut self, intent: Intent) {
-        self.open.insert(intent.request_id.clone(), intent);
+        self.open.insert(intent.request_id.clone(), Open { intent, in_flight: false, promised: None });
     }
 
     /// Open, and somebody is working on it.
     pub(super) fn begin(&mut self, intent: Intent) {
-        self.in_flight.insert(intent.request_id.clone());
-        self.open(intent);
+        self.open.insert(intent.request_id.clone(), Open { intent, in_flight: true, promised: None });
+    }
+
+    /// It will be charged no more than this.
+    pub(super) fn promise(&mut self, request_id: &str, most: NanoUsd) {
+        if let Some(open) = self.open.get_mut(request_id) {
+            open.promised = Some(most);
+        }
     }
 
     /// Nobody is working on it any more; true when it is still open.
     pub(super) fn end(&mut self, request_id: &str) -> bool {
-        self.in_flight.remove(request_id);
-        self.open.contains_key(request_id)
+        self.open.get_mut(request_id).map(|open| open.in_flight = false).is_some()
     }
 
     pub(super) fn close(&mut self, request_id: &str) {
@@ -68,8 +102,7 @@ impl Index {
 
     /// ULIDs sort by time, so the oldest comes first.
     pub(super) fn unsettled(&self) -> Vec<Intent> {
-        let idle = self.open.values().filter(|intent| !self.in_flight.contains(&intent.request_id));
-        idle.cloned().collect()
+        self.open.values().filter(|open| !open.in_flight).map(|open| open.intent.clone()).collect()
     }
 
     /// Whether the receipt is already stored.
@@ -97,20 +130,27 @@ impl Index {
         Ok(false)
     }
 
-    pub(super) fn insert(&mut self, receipt: &Receipt) {
+    /// Takes a receipt in: its request is charged, and no longer open.
+    pub(super) fn settle(&mut self, receipt: &Receipt) {
+        self.close(&receipt.request_id);
         let link = Link { hash: receipt.hash(), prev_hash: receipt.prev_hash };
         self.seq_of.insert(receipt.request_id.clone(), receipt.seq);
         self.chain.insert((receipt.device.clone(), receipt.seq), link);
         let day = u64::try_from(receipt.issued_at_ms).unwrap_or(0) / ms(DAY);
         let spent = self.spent.entry(day).or_default();
-        // A sum that overflows is certainly over any limit.
-        *spent = spent.checked_add(receipt.net).unwrap_or(NanoUsd::from_i64(i64::MAX));
+        *spent = spent.checked_add(receipt.net).unwrap_or(MOST);
     }
 
-    pub(super) fn spent_on_day_of(&self, now: SystemTime) -> NanoUsd {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.spent.get(&(ms(now) / ms(DAY))).copied().unwrap_or_default()
+    /// What counts against the limit of the UTC day of `now`: its receipts, and what open requests may still cost.
+    pub(super) fn committed(&self, now: SystemTime) -> NanoUsd {
+        let spent = self.spent.get(&(ms(since_epoch(now)) / ms(DAY))).copied().unwrap_or_default();
+        let mut open = self.open.values().map(|open| open.committed(now));
+        open.try_fold(spent, |sum, promised| sum.checked_add(promised)).unwrap_or(MOST)
     }
+}
+
+fn since_epoch(now: SystemTime) -> Duration {
+    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -141,7 +181,23 @@ mod tests {
             redacted_hash: [0; 32],
             seq,
             prev_hash,
-            issued_at_ms: i64::try_from(ms(DAY)).unwrap() * 3 + 5,
+            issued_at_ms: DAY_MS * 3 + 5,
+        }
+    }
+
+    fn day(n: u32) -> SystemTime {
+        SystemTime::UNIX_EPOCH + DAY * n
+    }
+
+    /// Begun on day 3, with 100 nano-dollars at most.
+    fn intent(request_id: &str) -> Intent {
+        Intent {
+            request_id: request_id.to_owned(),
+            device_id: "d".to_owned(),
+            redacted_hash: String::new(),
+            detector_version: String::new(),
+            at_ms: DAY_MS * 3,
+            most_nanousd: Some(100),
         }
     }
 
@@ -151,10 +207,10 @@ mod tests {
         let second = receipt(2, "b", first.hash());
         let mut index = Index::default();
         assert_eq!(index.check(&second), Ok(false));
-        index.insert(&second);
+        index.settle(&second);
         assert_eq!(index.check(&receipt(1, "x", [0; 32])), Err(ChainFault::After(2)));
         assert_eq!(index.check(&first), Ok(false));
-        index.insert(&first);
+        index.settle(&first);
         assert_eq!(index.check(&first), Ok(true), "the same one again is known");
     }
 
@@ -162,7 +218,7 @@ mod tests {
     fn a_second_version_of_the_chain_is_noticed() {
         let first = receipt(1, "a", [0; 32]);
         let mut index = Index::default();
-        index.insert(&first);
+        index.settle(&first);
         assert_eq!(index.check(&receipt(1, "b", [0; 32])), Err(ChainFault::Fork(1)));
         assert_eq!(index.check(&receipt(2, "b", [7; 32])), Err(ChainFault::Before(1)));
         assert_eq!(index.check(&receipt(2, "a", first.hash())), Err(ChainFault::ChargedTwice(1)));
@@ -174,22 +230,33 @@ mod tests {
         let first = receipt(1, "a", [0; 32]);
         let second = receipt(2, "b", first.hash());
         let mut index = Index::default();
-        index.insert(&first);
-        index.insert(&second);
-        let day = |n: u32| SystemTime::UNIX_EPOCH + DAY * n;
-        assert_eq!(index.spent_on_day_of(day(3)), NanoUsd::from_i64(206));
-        assert_eq!(index.spent_on_day_of(day(4)), NanoUsd::ZERO);
+        index.settle(&first);
+        index.settle(&second);
+        assert_eq!(index.committed(day(3)), NanoUsd::from_i64(206));
+        assert_eq!(index.committed(day(4)), NanoUsd::ZERO);
+    }
+
+    #[test]
+    fn an_open_request_counts_with_what_it_may_still_cost() {
+        let mut index = Index::default();
+        index.begin(intent("a"));
+        assert_eq!(index.committed(day(3)), NanoUsd::ZERO, "it is negotiating, and nobody else is");
+        index.promise("a", NanoUsd::from_i64(30));
+        assert_eq!(index.committed(day(3)), NanoUsd::from_i64(30));
+        index.begin(intent("b"));
+        index.end("b");
+        assert_eq!(index.committed(day(3)), NanoUsd::from_i64(130), "given up before its hold was known");
+        assert_eq!(index.committed(day(4)), NanoUsd::ZERO, "what is a day old is not charged today");
+        index.settle(&receipt(1, "a", [0; 32]));
+        index.close("b");
+        assert_eq!(index.committed(day(3)), NanoUsd::from_i64(103));
+        index.open(Intent { most_nanousd: Some(i64::MAX), ..intent("c") });
+        assert_eq!(index.committed(day(3)), MOST);
     }
 
     #[test]
     fn a_request_in_flight_is_pending_but_left_alone() {
-        let intent = Intent {
-            request_id: "a".to_owned(),
-            device_id: "d".to_owned(),
-            redacted_hash: String::new(),
-            detector_version: String::new(),
-            at_ms: 0,
-        };
+        let intent = intent("a");
         let mut index = Index::default();
         index.begin(intent.clone());
         assert_eq!((index.pending_count(), index.unsettled()), (1, vec![]));

@@ -35,8 +35,10 @@ impl JournalKeeper {
 
     fn tell(&self, cx: &Context, failures: &mut watch::Receiver<Option<StoreError>>) {
         if let Some(error) = failures.borrow_and_update().as_ref() {
-            let next =
-                format!("check the disk under {}, then restart synesisd; local answers go on", self.folder.display());
+            let next = format!(
+                "check the disk under {}, then restart synesisd; local answers go on",
+                self.folder.display()
+            );
             cx.degraded(format!("the journal takes no writes: {error}"), next);
         } else if let Some(warning) = &self.warning {
             cx.degraded(warning.clone(), "run `synctl billing verify`, and keep the files for support");

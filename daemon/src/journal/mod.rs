@@ -3,23 +3,29 @@
 
 mod index;
 mod keeper;
+mod receipts;
 mod records;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use synesis_ledger::{KeyRing, NanoUsd, SignedReceipt, VerifyError};
+use synesis_ledger::{NanoUsd, SignedReceipt};
 use synesis_mesh::identity::ReceiptKey;
-use synesis_store::chain::{Report, Row};
+use synesis_store::chain::Report;
 use synesis_store::{Journal, Recovery, StoreError};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
-use index::{ChainFault, Index};
+pub use index::ChainFault;
+use index::Index;
 pub use keeper::JournalKeeper;
-pub use records::{Intent, OutcomeKind};
+pub use receipts::ReceiptError;
 use records::{INTENT, OUTCOME, Outcome, RECEIPT, RECEIPT_KEY};
+pub use records::{Intent, OutcomeKind};
 
 /// Why the journal could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -30,29 +36,9 @@ pub enum JournalError {
     /// A row could not be written as JSON.
     #[error("a record cannot be encoded")]
     Encode(#[source] serde_json::Error),
-}
-
-/// Why a receipt was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum ReceiptError {
-    /// Its bytes are no receipt.
-    #[error("the bytes are not a receipt")]
-    Undecodable(#[source] synesis_ledger::DecodeError),
-    /// It is not signed by a key this device trusts.
-    #[error("the receipt's signature does not hold")]
-    Signature(#[source] VerifyError),
-    /// It is for another request, or for other bytes than were sent.
-    #[error("the receipt is for another {0} than was sent")]
-    Mismatch(&'static str),
-    /// Its amounts do not add up.
-    #[error("the receipt's amounts do not add up")]
-    Amounts,
-    /// It does not fit between its neighbours.
-    #[error(transparent)]
-    Chain(#[from] ChainFault),
-    /// It could not be stored.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
+    /// The daemon ends.
+    #[error("the journal was closed in the middle of a record")]
+    Closing,
 }
 
 /// The device's journal. Clones share one.
@@ -61,8 +47,9 @@ pub struct DeviceJournal {
     rows: Journal,
     index: Arc<Mutex<Index>>,
     keys: Arc<Mutex<BTreeMap<String, [u8; 32]>>>,
-    /// Receipts are checked against their neighbours and stored one at a time.
-    receipts: Arc<tokio::sync::Mutex<()>>,
+    /// Receipts are checked against their neighbours and stored one at a time. The storing is a task, so that a caller
+    /// who leaves in the middle of it does not leave the index behind the file.
+    storing: Arc<tokio::sync::Mutex<JoinSet<Result<(), JournalError>>>>,
     pending: Arc<watch::Sender<u32>>,
     released: Arc<Notify>,
 }
@@ -86,7 +73,9 @@ impl DeviceJournal {
         for row in rows.rows(INTENT).await? {
             match serde_json::from_slice::<Intent>(&row.body) {
                 Ok(intent) => index.open(intent),
-                Err(error) => tracing::error!(row = row.seq, %error, "an intent in the journal cannot be read"),
+                Err(error) => {
+                    tracing::error!(row = row.seq, %error, "an intent in the journal cannot be read")
+                }
             }
         }
         for row in rows.rows(OUTCOME).await? {
@@ -95,21 +84,35 @@ impl DeviceJournal {
         for row in rows.rows(RECEIPT).await? {
             // Damaged or not, a receipt arrived for it: the request is not open.
             index.close(&row.key);
-            match SignedReceipt::from_bytes(&row.body) {
-                Ok(signed) => index.insert(&signed.receipt),
-                Err(error) => {
-                    tracing::error!(row = row.seq, request = row.key, %error, "a stored receipt is damaged; run `synctl billing verify`");
-                }
+            match (&row.fault, SignedReceipt::from_bytes(&row.body)) {
+                (None, Ok(signed)) => index.settle(&signed.receipt),
+                // Whatever it says now, the receipts beside it are not measured by it.
+                _ => tracing::error!(
+                    row = row.seq,
+                    request = row.key,
+                    "a stored receipt is damaged; run `synctl billing verify`"
+                ),
             }
         }
-        let keys = rows.rows(RECEIPT_KEY).await?.into_iter();
-        let keys = keys.filter_map(|row| Some((row.key, row.body.try_into().ok()?))).collect();
+        let mut keys = BTreeMap::new();
+        for row in rows.rows(RECEIPT_KEY).await? {
+            match (row.fault, row.body.try_into()) {
+                (None, Ok(key)) => {
+                    keys.insert(row.key, key);
+                }
+                _ => tracing::error!(
+                    row = row.seq,
+                    key = row.key,
+                    "a stored receipt key is damaged; enrol again to have it back"
+                ),
+            }
+        }
         let pending = Arc::new(watch::Sender::new(index.pending_count()));
         let journal = Self {
             rows,
             index: Arc::new(Mutex::new(index)),
             keys: Arc::new(Mutex::new(keys)),
-            receipts: Arc::default(),
+            storing: Arc::default(),
             pending,
             released: Arc::default(),
         };
@@ -125,44 +128,12 @@ impl DeviceJournal {
         self.index().begin(intent.clone());
         // From here on the guard takes the mark away again, also when the write fails or the caller leaves.
         let open = OpenIntent { journal: self.clone(), intent };
+        self.publish();
         if let Err(error) = self.rows.append(INTENT, &open.intent.request_id, body).await {
             self.index().close(&open.intent.request_id);
             return Err(error.into());
         }
-        self.publish();
         Ok(open)
-    }
-
-    /// Checks a receipt against its request, its signature and its neighbours, and stores it. Taking the same one
-    /// again changes nothing.
-    ///
-    /// # Errors
-    /// When it does not hold, or cannot be stored; its request stays open.
-    pub async fn accept(&self, intent: &Intent, bytes: &[u8], keys: &KeyRing) -> Result<SignedReceipt, ReceiptError> {
-        let signed = SignedReceipt::from_bytes(bytes).map_err(ReceiptError::Undecodable)?;
-        keys.verify(&signed).map_err(ReceiptError::Signature)?;
-        let receipt = &signed.receipt;
-        if receipt.request_id != intent.request_id {
-            return Err(ReceiptError::Mismatch("request"));
-        }
-        if receipt.device != intent.device_id {
-            return Err(ReceiptError::Mismatch("device"));
-        }
-        if hex::encode(receipt.redacted_hash) != intent.redacted_hash {
-            return Err(ReceiptError::Mismatch("prompt"));
-        }
-        if !receipt.charge().adds_up() {
-            return Err(ReceiptError::Amounts);
-        }
-        let _one_at_a_time = self.receipts.lock().await;
-        let known = self.index().check(receipt)?;
-        if !known {
-            self.rows.append(RECEIPT, &receipt.request_id, bytes.to_vec()).await.map_err(JournalError::Store)?;
-            self.index().insert(receipt);
-        }
-        self.index().close(&receipt.request_id);
-        self.publish();
-        Ok(signed)
     }
 
     /// Closes a request that was not charged.
@@ -213,32 +184,10 @@ impl DeviceJournal {
         self.pending.subscribe()
     }
 
-    /// What receipts issued on the UTC day of `now` sum up to. Saturates at the largest amount.
-    pub fn spent_on_day_of(&self, now: SystemTime) -> NanoUsd {
-        self.index().spent_on_day_of(now)
-    }
-
-    /// The stored receipts as they are on disk now, damaged ones included, in the order of the chain.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn receipts(&self) -> Result<Vec<Row>, JournalError> {
-        let mut rows = self.rows.rows(RECEIPT).await?;
-        // Receipts may arrive out of order; a row that cannot be read keeps its place after the one before it.
-        let mut last = (0_usize, 0_u64);
-        let mut devices: Vec<String> = Vec::new();
-        rows.sort_by_cached_key(|row| {
-            if let Ok(signed) = SignedReceipt::from_bytes(&row.body) {
-                let device = signed.receipt.device;
-                let era = devices.iter().position(|known| *known == device).unwrap_or_else(|| {
-                    devices.push(device);
-                    devices.len() - 1
-                });
-                last = (era, signed.receipt.seq);
-            }
-            last
-        });
-        Ok(rows)
+    /// What counts against the device's limit for the UTC day of `now`: the receipts issued on it, and what open
+    /// requests may still cost. Saturates at the largest amount.
+    pub fn committed(&self, now: SystemTime) -> NanoUsd {
+        self.index().committed(now)
     }
 
     /// Checks every row and link of the file as it is on disk now.
@@ -256,6 +205,8 @@ impl DeviceJournal {
 
     /// Stores what is queued and closes the file.
     pub async fn shut(&self) {
+        let mut storing = self.storing.lock().await;
+        while storing.join_next().await.is_some() {}
         self.rows.close().await;
     }
 
@@ -273,8 +224,16 @@ impl DeviceJournal {
     }
 }
 
+impl OpenIntent {
+    /// The gateway's promise: it will be charged no more than this.
+    pub fn promised(&self, most: NanoUsd) {
+        self.journal.index().promise(&self.intent.request_id, most);
+    }
+}
+
 impl Drop for OpenIntent {
     fn drop(&mut self) {
+        self.journal.publish();
         if self.journal.index().end(&self.intent.request_id) {
             self.journal.released.notify_one();
         }

@@ -21,6 +21,10 @@ pub struct Intent {
     pub detector_version: String,
     /// When, in milliseconds of the Unix epoch, by this device's clock.
     pub at_ms: i64,
+    /// The most it may be charged, in nano-dollars; none: this device had no limit. What is promised to an open request
+    /// counts against the daily limit, also after a power cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_nanousd: Option<i64>,
 }
 
 /// How a request ended that has no receipt.

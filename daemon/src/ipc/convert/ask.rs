@@ -1,0 +1,96 @@
+//! Prompts inward, answers outward.
+
+use synesis_privacy::Message;
+use synesis_proto::Problem;
+use synesis_proto::control::v1 as pb;
+use ulid::Ulid;
+
+use crate::ask::{Ask, AskEvent, Done, Receipt, Route, Routing};
+use crate::route::{Decision, Mode, RefuseWhy};
+
+/// A request of user `uid`. Never fails: what makes no sense in it is found by the asker.
+pub(in crate::ipc) fn ask(uid: u32, request: pb::AskRequest) -> Ask {
+    let mode = match request.mode() {
+        pb::Mode::Unspecified => Mode::Unspecified,
+        pb::Mode::Auto => Mode::Auto,
+        pb::Mode::Local => Mode::Local,
+        pb::Mode::Cloud => Mode::Cloud,
+    };
+    Ask {
+        uid,
+        messages: request
+            .messages
+            .into_iter()
+            .map(|message| Message::new(message.role, message.content))
+            .collect(),
+        mode,
+        adapter: request.adapter,
+        max_tokens: (request.max_tokens > 0).then_some(request.max_tokens),
+        temperature: request.temperature,
+        top_p: request.top_p,
+        seed: request.seed,
+        session: request.session,
+        stop: request.stop,
+    }
+}
+
+/// One event of an answer.
+pub(in crate::ipc) fn ask_event(id: Ulid, event: AskEvent) -> pb::AskEvent {
+    use pb::ask_event::Event;
+    let event = match event {
+        AskEvent::Routed(route) => Event::Routed(pb::Routed {
+            origin: origin(route).into(),
+            reason: route.reason().to_owned(),
+            request_id: id.to_string(),
+        }),
+        AskEvent::Delta(text) => Event::Delta(pb::Delta { text }),
+        AskEvent::Done(end) => Event::Done(done(id, *end)),
+    };
+    pb::AskEvent { event: Some(event) }
+}
+
+fn done(id: Ulid, done: Done) -> pb::Done {
+    use pb::done::Receipt as Wire;
+    pb::Done {
+        origin: origin(done.route).into(),
+        reason: done.route.reason().to_owned(),
+        model: done.model,
+        adapter: done.adapter,
+        adapter_generation: done.adapter_generation,
+        usage: Some(pb::Usage { input_tokens: done.input_tokens, output_tokens: done.output_tokens }),
+        first_token_ms: done.to_first.as_secs_f64() * 1e3,
+        total_ms: done.total.as_secs_f64() * 1e3,
+        request_id: id.to_string(),
+        finish_reason: done.finish_reason,
+        receipt: match done.receipt {
+            Receipt::Free => None,
+            Receipt::Pending => Some(Wire::Pending(true)),
+            Receipt::Stored(signed) => Some(Wire::SignedReceipt(signed.to_bytes())),
+        },
+        unknown_placeholders: done.unknown_placeholders,
+    }
+}
+
+fn origin(route: Route) -> pb::Origin {
+    match route {
+        Route::Local(_) => pb::Origin::Local,
+        Route::Cloud(_) => pb::Origin::Cloud,
+    }
+}
+
+/// A decision in words; those of a refusal come from `refusal`.
+pub(in crate::ipc) fn route_reply(
+    routing: &Routing,
+    refusal: impl FnOnce(RefuseWhy) -> Problem,
+) -> pb::RouteReply {
+    let (decision, reason, explanation, next_step) = match routing.decision {
+        Decision::Local(why) => ("local", why.as_str().to_owned(), why.explain().to_owned(), String::new()),
+        Decision::Cloud(why) => ("cloud", why.as_str().to_owned(), why.explain().to_owned(), String::new()),
+        Decision::Refuse(why) => {
+            let Problem { reason, message, next_step, .. } = refusal(why);
+            ("refuse", reason, message, next_step)
+        }
+    };
+    let input_tokens = routing.input_tokens;
+    pb::RouteReply { decision: decision.to_owned(), reason, explanation, next_step, input_tokens }
+}
