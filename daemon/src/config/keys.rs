@@ -1,0 +1,127 @@
+//! The one table of configuration keys: what each takes and what it is for. Error messages, environment
+//! names, `config show` and the reference documentation are read from it.
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// Dotted, as in `section.key`.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What it is for, one line.
+    pub doc: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An absolute path.
+    Path,
+    /// Any text.
+    Text,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// A whole number between two bounds, both included.
+    Integer(u64, u64),
+    /// A number between 0 and 2.
+    Temperature,
+    /// An amount in US dollars with at most nine decimals; never passes through a float.
+    Usd,
+    /// A list of `host:port`.
+    HostPorts,
+    /// A list of numeric user ids.
+    Uids,
+}
+
+impl Kind {
+    /// What is allowed, to end the sentence "it takes ...".
+    pub fn allowed(self) -> String {
+        match self {
+            Self::Path => "an absolute path".to_owned(),
+            Self::Text => "text".to_owned(),
+            Self::Choice(words) => match words.split_last() {
+                Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+                _ => words.concat(),
+            },
+            Self::Integer(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Temperature => "a number from 0 to 2".to_owned(),
+            Self::Usd => {
+                "a positive amount in US dollars with at most nine decimals, such as 1.50".to_owned()
+            }
+            Self::HostPorts => "a list of \"host:port\"".to_owned(),
+            Self::Uids => "a list of numeric user ids".to_owned(),
+        }
+    }
+}
+
+impl Key {
+    /// The part before the dot.
+    pub fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(section, _)| section)
+    }
+
+    /// The part after the dot.
+    pub fn leaf(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, leaf)| leaf)
+    }
+}
+
+/// The row called `name`.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The known key whose name is closest to `unknown`: a typo in the section or in the key, or a key in the
+/// wrong section.
+pub(super) fn nearest(unknown: &str) -> &'static str {
+    let leaf_of = |name: &str| name.rsplit('.').next().map_or_else(String::new, str::to_owned);
+    let score = |key: &Key| {
+        let whole = strsim::normalized_damerau_levenshtein(unknown, key.name);
+        let leaf = strsim::normalized_damerau_levenshtein(&leaf_of(unknown), key.leaf());
+        whole.max(leaf * 0.9)
+    };
+    KEYS.iter().max_by(|a, b| score(a).total_cmp(&score(b))).map_or("", |key| key.name)
+}
+
+const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, doc }
+}
+
+/// Every key there is, by section.
+pub static KEYS: &[Key] = &[
+    key("paths.state_dir", Kind::Path, "durable state: journal, identity, adapters"),
+    key("paths.runtime_dir", Kind::Path, "the folder of the control socket"),
+    key("model.path", Kind::Path, "the local model, a GGUF file; not set: no local answers"),
+    key("model.name", Kind::Text, "the model's name in answers and status; not set: the file's own"),
+    key("model.context_tokens", Kind::Integer(64, 1_048_576), "context length: prompt and answer together"),
+    key("model.threads", Kind::Integer(0, 1_024), "inference threads; 0: what the machine allows"),
+    key("model.max_tokens", Kind::Integer(1, 1_048_576), "longest answer when a request names none"),
+    key(
+        "model.temperature",
+        Kind::Temperature,
+        "sampling temperature when a request names none; 0 is greedy",
+    ),
+    key("runtime.program", Kind::Path, "the model process; not set: synesis-runtime beside the daemon"),
+    key("adapters.max_bytes", Kind::Integer(1, 1 << 40), "largest adapter file that is taken in"),
+    key("gateway.endpoints", Kind::HostPorts, "gateways to dial; empty: the one this device enrolled with"),
+    key(
+        "routing.policy",
+        Kind::Choice(&["auto", "local", "cloud", "ask"]),
+        "where a prompt runs when the request does not say",
+    ),
+    key("billing.daily_limit_usd", Kind::Usd, "most this device spends per UTC day; not set: no own limit"),
+    key(
+        "privacy.consent",
+        Kind::Choice(&["never", "auto", "ask"]),
+        "whether redacted prompts may leave the device; ask: only when a request names the cloud",
+    ),
+    key("ipc.admin_uids", Kind::Uids, "users with the admin role, beside root and the daemon's own"),
+    key("ipc.requests_per_minute", Kind::Integer(1, 1_000_000), "requests one user may make per minute"),
+    key("vitals.interval_s", Kind::Integer(1, 3_600), "seconds between two samples of the vitals"),
+    key("log.format", Kind::Choice(&["auto", "text", "json", "journald"]), "where the log goes, and as what"),
+    key(
+        "log.level",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        "the least severe line written",
+    ),
+];

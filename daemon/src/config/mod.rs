@@ -1,0 +1,256 @@
+//! The daemon's configuration as types that cannot hold a bad value. Layers, later ones win: defaults, the
+//! file, `conf.d/*.toml` beside it in order of name, then `SYNESIS_*` variables.
+
+mod env;
+mod error;
+mod file;
+mod keys;
+mod layers;
+mod show;
+mod value;
+
+use serde::{Deserialize, Serialize};
+use synesis_ledger::NanoUsd;
+
+pub use error::ConfigError;
+pub use keys::{KEYS, Key, Kind};
+pub use layers::{Loaded, Source, load};
+pub use show::{Origins, as_json, as_toml};
+pub use value::{AbsolutePath, HostPort};
+
+/// Everything the daemon can be told. One field per row of [`KEYS`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Config {
+    /// Where files live.
+    pub paths: Paths,
+    /// The local model.
+    pub model: Model,
+    /// The process that runs it.
+    pub runtime: Runtime,
+    /// LoRA adapters.
+    pub adapters: Adapters,
+    /// The cloud side.
+    pub gateway: Gateway,
+    /// Where a prompt runs when it does not say.
+    pub routing: Routing,
+    /// The device's own spending limit.
+    pub billing: Billing,
+    /// What may leave the device.
+    pub privacy: Privacy,
+    /// The local socket.
+    pub ipc: Ipc,
+    /// Device measurements.
+    pub vitals: Vitals,
+    /// Where the log goes.
+    pub log: Log,
+}
+
+/// `[paths]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Paths {
+    /// Durable state: journal, identity, adapters.
+    pub state_dir: AbsolutePath,
+    /// The control socket's folder.
+    pub runtime_dir: AbsolutePath,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// The GGUF file; none: no local answers.
+    pub path: Option<AbsolutePath>,
+    /// The name shown to users; none: the file's own.
+    pub name: Option<String>,
+    /// Context length in tokens.
+    #[serde(deserialize_with = "value::between::<64, 1_048_576, _>")]
+    pub context_tokens: u32,
+    /// Threads for inference; 0: what the machine allows.
+    #[serde(deserialize_with = "value::between::<0, 1_024, _>")]
+    pub threads: u32,
+    /// Longest answer when the request names none, in tokens.
+    #[serde(deserialize_with = "value::between::<1, 1_048_576, _>")]
+    pub max_tokens: u32,
+    /// Sampling temperature when the request names none; 0 is greedy.
+    #[serde(with = "value::temperature")]
+    pub temperature: f32,
+}
+
+/// `[runtime]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Runtime {
+    /// The model process; none: `synesis-runtime` beside the daemon, then `/usr/lib/synesis/synesis-runtime`.
+    pub program: Option<AbsolutePath>,
+}
+
+/// `[adapters]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adapters {
+    /// Largest adapter file that is taken in, in bytes.
+    #[serde(deserialize_with = "value::between_u64::<1, 1_099_511_627_776, _>")]
+    pub max_bytes: u64,
+}
+
+/// `[gateway]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Gateway {
+    /// Addresses to dial; empty: the one this device enrolled with.
+    pub endpoints: Vec<HostPort>,
+}
+
+/// `[routing]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Routing {
+    /// Applied to requests that do not choose.
+    pub policy: RoutingPolicy,
+}
+
+/// Where a prompt runs when the request does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoutingPolicy {
+    /// Local when it is good enough, cloud when it is not.
+    #[default]
+    Auto,
+    /// Never the cloud.
+    Local,
+    /// The cloud whenever the tunnel is up.
+    Cloud,
+    /// As auto, but the cloud only when the request itself asks for it.
+    Ask,
+}
+
+/// `[billing]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Billing {
+    /// Most this device spends per UTC day; none: the account's ceiling alone.
+    #[serde(with = "value::usd")]
+    pub daily_limit_usd: Option<NanoUsd>,
+}
+
+/// `[privacy]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Privacy {
+    /// Whether redacted prompts may leave the device.
+    pub consent: Consent,
+}
+
+/// Whether a redacted prompt may leave the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Consent {
+    /// Nothing leaves.
+    Never,
+    /// Redacted prompts may leave.
+    #[default]
+    Auto,
+    /// Only when the request itself asks for the cloud.
+    Ask,
+}
+
+/// `[ipc]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ipc {
+    /// Users with the admin role beside root and the daemon's own.
+    pub admin_uids: Vec<u32>,
+    /// Requests one user may make per minute; a stream counts once.
+    #[serde(deserialize_with = "value::between::<1, 1_000_000, _>")]
+    pub requests_per_minute: u32,
+}
+
+/// `[vitals]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Vitals {
+    /// Seconds between two samples.
+    #[serde(deserialize_with = "value::between::<1, 3_600, _>")]
+    pub interval_s: u32,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Log {
+    /// Where and how.
+    pub format: LogFormat,
+    /// How much.
+    pub level: LogLevel,
+}
+
+/// Where log lines go and what they look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// journald when the service manager connected stderr to it, else text.
+    #[default]
+    Auto,
+    /// Lines for people, on stderr.
+    Text,
+    /// One JSON object per line, on stderr.
+    Json,
+    /// Structured fields, straight to journald.
+    Journald,
+}
+
+/// The least severe line that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Act.
+    Error,
+    /// Look.
+    Warn,
+    /// State changed.
+    #[default]
+    Info,
+    /// Why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name that log filters use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            state_dir: AbsolutePath::fixed("/var/lib/synesis"),
+            runtime_dir: AbsolutePath::fixed("/run/synesis"),
+        }
+    }
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self { path: None, name: None, context_tokens: 2048, threads: 0, max_tokens: 256, temperature: 0.0 }
+    }
+}
+
+impl Default for Adapters {
+    fn default() -> Self {
+        Self { max_bytes: 1 << 30 }
+    }
+}
+
+impl Default for Ipc {
+    fn default() -> Self {
+        Self { admin_uids: Vec::new(), requests_per_minute: 600 }
+    }
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self { interval_s: 5 }
+    }
+}
+
+#[cfg(test)]
+mod tests;

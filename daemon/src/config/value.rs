@@ -1,0 +1,150 @@
+//! Values that a configuration key can hold, parsed once at the edge.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A path that starts at the root, so that the folder the daemon was started in does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PathBuf", into = "PathBuf")]
+pub struct AbsolutePath(PathBuf);
+
+impl AbsolutePath {
+    /// For the paths written into this program.
+    pub(super) fn fixed(path: &'static str) -> Self {
+        Self(PathBuf::from(path))
+    }
+}
+
+impl std::ops::Deref for AbsolutePath {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl TryFrom<PathBuf> for AbsolutePath {
+    type Error = &'static str;
+    fn try_from(path: PathBuf) -> Result<Self, Self::Error> {
+        if path.is_absolute() { Ok(Self(path)) } else { Err("not an absolute path") }
+    }
+}
+
+impl From<AbsolutePath> for PathBuf {
+    fn from(path: AbsolutePath) -> Self {
+        path.0
+    }
+}
+
+/// A gateway's address as a user writes it: a name or an IP address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostPort {
+    host: String,
+    port: u16,
+}
+
+impl FromStr for HostPort {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or("no port")?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or("not a port")?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let plausible = match bare {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                !host.is_empty()
+                    && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+            }
+        };
+        if plausible { Ok(Self { host: host.to_owned(), port }) } else { Err("not a host") }
+    }
+}
+
+impl TryFrom<String> for HostPort {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<HostPort> for String {
+    fn from(address: HostPort) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+pub(super) fn between<'de, const MIN: u32, const MAX: u32, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<u32, D::Error> {
+    let value = u32::deserialize(deserializer)?;
+    if (MIN..=MAX).contains(&value) { Ok(value) } else { Err(D::Error::custom("out of range")) }
+}
+
+/// As [`between`], for sizes.
+pub(super) fn between_u64<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<u64, D::Error> {
+    let value = u64::deserialize(deserializer)?;
+    if (MIN..=MAX).contains(&value) { Ok(value) } else { Err(D::Error::custom("out of range")) }
+}
+
+/// A sampling temperature.
+pub(super) mod temperature {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<f32, D::Error> {
+        let value = f32::deserialize(deserializer)?;
+        if (0.0..=2.0).contains(&value) { Ok(value) } else { Err(D::Error::custom("out of range")) }
+    }
+
+    /// Through its shortest decimal, so that 0.7 is shown as 0.7 and not as its nearest double.
+    pub(in crate::config) fn serialize<S: Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+        value.to_string().parse::<f64>().unwrap_or_default().serialize(serializer)
+    }
+}
+
+/// An optional amount in US dollars. The file layer hands over the digits as they were written.
+pub(super) mod usd {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use synesis_ledger::NanoUsd;
+
+    const NANOS: i64 = 1_000_000_000;
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<NanoUsd>, D::Error> {
+        let Some(digits) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        match NanoUsd::parse_usd(&digits) {
+            Ok(amount) => Ok(Some(amount)),
+            Err(error) => Err(D::Error::custom(error)),
+        }
+    }
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        amount: &Option<NanoUsd>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        amount.map(|amount| digits(amount.as_i64())).serialize(serializer)
+    }
+
+    /// Plain decimal digits that parse back to the same amount.
+    fn digits(nanos: i64) -> String {
+        let (whole, fraction) = (nanos / NANOS, (nanos % NANOS).abs());
+        format!("{whole}.{fraction:09}").trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+}
