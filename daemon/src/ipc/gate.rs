@@ -1,0 +1,261 @@
+//! The layer every call passes before a handler sees it: request id, authorization, limits, audit.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+use ulid::Ulid;
+
+use super::authorization::{self, Method};
+use super::call::Call;
+use super::guarded::{Admission, Guarded};
+use super::limit::RateLimit;
+use super::status::refuse;
+use super::{Caller, Role};
+
+const REQUEST_ID: &str = "x-request-id";
+/// Calls in progress at the same time, streams included.
+const AT_ONCE: usize = 256;
+
+/// Why a call does not get through.
+#[derive(Debug, Error)]
+pub(super) enum GateError {
+    #[error("the caller is unknown")]
+    Unidentified,
+    #[error("not in the table of methods")]
+    UnknownMethod,
+    #[error("a {role} may not, it takes a {least}")]
+    Forbidden { role: Role, least: Role },
+    #[error("too many requests of this user")]
+    TooOften { wait: Duration },
+    #[error("too many calls in progress")]
+    TooMany,
+}
+
+/// Makes a [`Gate`] around the services.
+#[derive(Debug, Clone)]
+pub(super) struct GateLayer {
+    limits: Arc<Limits>,
+}
+
+#[derive(Debug)]
+struct Limits {
+    rate: RateLimit,
+    at_once: Arc<Semaphore>,
+}
+
+impl GateLayer {
+    pub(super) fn new(requests_per_minute: u32) -> Self {
+        let rate = RateLimit::per_minute(requests_per_minute);
+        Self { limits: Arc::new(Limits { rate, at_once: Arc::new(Semaphore::new(AT_ONCE)) }) }
+    }
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gate<S>;
+
+    fn layer(&self, inner: S) -> Gate<S> {
+        Gate { inner, limits: Arc::clone(&self.limits) }
+    }
+}
+
+/// The services behind their gate.
+#[derive(Debug, Clone)]
+pub(super) struct Gate<S> {
+    inner: S,
+    limits: Arc<Limits>,
+}
+
+impl Limits {
+    /// Whether `caller` may make this call now.
+    fn admit(
+        &self,
+        path: &str,
+        caller: Option<Caller>,
+    ) -> Result<(Caller, &'static Method, OwnedSemaphorePermit), GateError> {
+        let caller = caller.ok_or(GateError::Unidentified)?;
+        // The limit counts refused calls as well: trying doors is not free.
+        self.rate.take(caller.uid).map_err(|wait| GateError::TooOften { wait })?;
+        let method = authorization::find(path).ok_or(GateError::UnknownMethod)?;
+        if caller.role < method.least {
+            return Err(GateError::Forbidden { role: caller.role, least: method.least });
+        }
+        let permit = Arc::clone(&self.at_once).try_acquire_owned().map_err(|_| GateError::TooMany)?;
+        Ok((caller, method, permit))
+    }
+}
+
+impl<S> Service<Request<Body>> for Gate<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let id = Ulid::generate();
+        let caller = request.extensions().get::<Caller>().copied();
+        let uid = caller.map(|caller| caller.uid);
+        let span = tracing::info_span!("call", id = %id, uid);
+        let (caller, method, permit) = match self.limits.admit(request.uri().path(), caller) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let _in_span = span.enter();
+                let pid = caller.and_then(|caller| caller.pid);
+                tracing::warn!(target: "synesisd::audit", path = request.uri().path(), pid, %error, "call refused");
+                let response = with_id(refuse(error).into_http(), id);
+                return Box::pin(async move { Ok(response) });
+            }
+        };
+        request.extensions_mut().insert(Call { id, caller });
+        let mut admission = Admission {
+            method: method.path,
+            audit: method.audit,
+            begun: Instant::now(),
+            span: span.clone(),
+            code: None,
+            _permit: permit,
+        };
+        let answer = self.inner.call(request);
+        let work = async move {
+            let response = answer.await?;
+            // A call that fails before its first message has its status in the headers.
+            admission.code = Status::from_header_map(response.headers()).map(|status| status.code());
+            Ok(with_id(response.map(|body| Body::new(Guarded::new(body, admission))), id))
+        };
+        Box::pin(work.instrument(span))
+    }
+}
+
+fn with_id(mut response: Response<Body>, id: Ulid) -> Response<Body> {
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use synesis_proto::{Problem, reason};
+    use tonic::Code;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    const STATUS: &str = "/synesis.control.v1.Node/Status";
+    const SWAP: &str = "/synesis.control.v1.Adapters/Swap";
+
+    fn caller(uid: u32, role: Role) -> Caller {
+        Caller { uid, gid: uid, pid: Some(1), role }
+    }
+
+    fn request(path: &str, caller: Option<Caller>) -> Request<Body> {
+        let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        if let Some(caller) = caller {
+            request.extensions_mut().insert(caller);
+        }
+        request
+    }
+
+    /// An answer that goes on and on.
+    struct Endless;
+
+    impl http_body::Body for Endless {
+        type Data = bytes::Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Status>>> {
+            Poll::Pending
+        }
+    }
+
+    /// A gate in front of a service that answers everything without an end.
+    async fn pass(layer: &GateLayer, request: Request<Body>) -> Response<Body> {
+        let service = service_fn(|request: Request<Body>| async move {
+            assert!(request.extensions().get::<Call>().is_some(), "a handler knows its call");
+            Ok::<_, Infallible>(Response::new(Body::new(Endless)))
+        });
+        layer.layer(service).oneshot(request).await.unwrap()
+    }
+
+    fn problem(response: &Response<Body>) -> Option<Problem> {
+        Status::from_header_map(response.headers()).map(|status| Problem::from_status(&status))
+    }
+
+    #[tokio::test]
+    async fn each_role_passes_where_the_table_lets_it_and_nowhere_else() {
+        let layer = GateLayer::new(600);
+        for (path, role, passes) in [
+            (STATUS, Role::Guest, true),
+            ("/synesis.control.v1.Inference/Ask", Role::Guest, false),
+            ("/synesis.control.v1.Inference/Ask", Role::User, true),
+            (SWAP, Role::User, false),
+            (SWAP, Role::Admin, true),
+            ("/synesis.control.v1.Node/Reboot", Role::Admin, false),
+        ] {
+            let response = pass(&layer, request(path, Some(caller(1000, role)))).await;
+            assert_eq!(response.headers()[REQUEST_ID].len(), 26);
+            match problem(&response) {
+                None => assert!(passes, "{role} passed to {path}"),
+                Some(problem) => {
+                    assert!(!passes, "{role} was kept from {path}: {problem}");
+                    assert_eq!(
+                        (problem.code, problem.reason.as_str()),
+                        (Code::PermissionDenied, reason::FORBIDDEN)
+                    );
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_caller_is_refused() {
+        let response = pass(&GateLayer::new(600), request(STATUS, None)).await;
+        assert_eq!(problem(&response).unwrap().code, Code::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn one_user_s_haste_does_not_slow_another() {
+        let layer = GateLayer::new(1);
+        let first = caller(1000, Role::User);
+        assert_eq!(problem(&pass(&layer, request(STATUS, Some(first))).await), None);
+        let refused = problem(&pass(&layer, request(STATUS, Some(first))).await).unwrap();
+        assert_eq!(refused.reason, reason::RATE_LIMITED);
+        let second = caller(1001, Role::User);
+        assert_eq!(problem(&pass(&layer, request(STATUS, Some(second))).await), None);
+    }
+
+    #[tokio::test]
+    async fn a_call_counts_as_in_progress_until_its_body_is_gone() {
+        let layer = GateLayer::new(100_000);
+        let user = caller(1000, Role::User);
+        let mut open = Vec::new();
+        for _ in 0..AT_ONCE {
+            open.push(pass(&layer, request(STATUS, Some(user))).await);
+        }
+        let refused = problem(&pass(&layer, request(STATUS, Some(user))).await).unwrap();
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::ResourceExhausted, reason::BUSY));
+        open.pop();
+        assert_eq!(problem(&pass(&layer, request(STATUS, Some(user))).await), None);
+    }
+}

@@ -1,0 +1,20 @@
+//! The device service, as a library so that its tests can start its parts one by one. The program is
+//! `main.rs`; `app.rs` is the one file that names every subsystem.
+
+pub mod adapters;
+pub mod app;
+pub mod ask;
+pub mod budget;
+pub mod cli;
+pub mod config;
+pub mod escalation;
+pub mod folders;
+pub mod ipc;
+pub mod journal;
+pub mod log;
+pub mod model;
+pub mod node;
+pub mod route;
+pub mod sessions;
+pub mod tunnel;
+pub mod vitals;

@@ -1,0 +1,7 @@
+//! `synesisd`: the Synesis device service.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    synesisd::cli::main(std::env::args_os())
+}
