@@ -57,7 +57,8 @@ async fn serve() -> Result<(), Box<dyn std::error::Error>> {
     let connection = Connection { stream: UnixStream::from_std(stream)?, _alive: alive };
     // A server whose incoming stream ends is finished at once, so the stream never ends.
     let incoming = stream::iter([Ok::<_, io::Error>(connection)]).chain(stream::pending());
-    let server = Server::builder().add_service(RuntimeServer::new(Scripted::default())).serve_with_incoming(incoming);
+    let server =
+        Server::builder().add_service(RuntimeServer::new(Scripted::default())).serve_with_incoming(incoming);
     tokio::select! {
         served = server => Ok(served?),
         _ = parent_left => Ok(()),
@@ -96,7 +97,8 @@ impl Runtime for Scripted {
 
     async fn load_model(&self, request: Request<LoadModelRequest>) -> Result<Response<ModelInfo>, Status> {
         let path = request.into_inner().path;
-        let bytes = std::fs::read(&path).map_err(|_| invalid(reason::MODEL_INVALID, "the script cannot be read"))?;
+        let bytes =
+            std::fs::read(&path).map_err(|_| invalid(reason::MODEL_INVALID, "the script cannot be read"))?;
         let script: Value = serde_json::from_slice(&bytes)
             .map_err(|_| invalid(reason::MODEL_INVALID, "the model file is no script"))?;
         match script["load"].as_str().unwrap_or_default() {
@@ -120,16 +122,23 @@ impl Runtime for Scripted {
         }))
     }
 
-    async fn inspect_adapter(&self, request: Request<InspectAdapterRequest>) -> Result<Response<AdapterInfo>, Status> {
+    async fn inspect_adapter(
+        &self,
+        request: Request<InspectAdapterRequest>,
+    ) -> Result<Response<AdapterInfo>, Status> {
         inspect(Path::new(&request.into_inner().path)).map(|(info, _)| Response::new(info))
     }
 
-    async fn load_adapter(&self, request: Request<LoadAdapterRequest>) -> Result<Response<AdapterInfo>, Status> {
+    async fn load_adapter(
+        &self,
+        request: Request<LoadAdapterRequest>,
+    ) -> Result<Response<AdapterInfo>, Status> {
         let request = request.into_inner();
         let (info, text) = inspect(Path::new(&request.path))?;
         let mut words = text.split_whitespace();
         while let Some(word) = words.next() {
-            let deadly = word == "abort" || (word == "abort-when" && words.next().is_some_and(|path| Path::new(path).exists()));
+            let deadly = word == "abort"
+                || (word == "abort-when" && words.next().is_some_and(|path| Path::new(path).exists()));
             if deadly {
                 std::process::abort();
             }
@@ -138,12 +147,18 @@ impl Runtime for Scripted {
         Ok(Response::new(info))
     }
 
-    async fn unload_adapter(&self, request: Request<UnloadAdapterRequest>) -> Result<Response<UnloadAdapterReply>, Status> {
+    async fn unload_adapter(
+        &self,
+        request: Request<UnloadAdapterRequest>,
+    ) -> Result<Response<UnloadAdapterReply>, Status> {
         self.state().adapters.remove(&request.into_inner().id);
         Ok(Response::new(UnloadAdapterReply {}))
     }
 
-    async fn count_tokens(&self, request: Request<CountTokensRequest>) -> Result<Response<CountTokensReply>, Status> {
+    async fn count_tokens(
+        &self,
+        request: Request<CountTokensRequest>,
+    ) -> Result<Response<CountTokensReply>, Status> {
         let prompt = match request.into_inner().input {
             Some(count_tokens_request::Input::Chat(chat)) => text_of(&chat),
             Some(count_tokens_request::Input::Raw(raw)) => raw,
@@ -186,13 +201,22 @@ impl Scripted {
     fn answer_to(&self, prompt: &str, adapter: &str) -> Answer {
         let state = self.state();
         let answers = state.script.as_ref().and_then(|script| script["answers"].as_array());
-        let matching = answers.into_iter().flatten().find(|answer| prompt.contains(answer["match"].as_str().unwrap_or("")));
+        let matching = answers
+            .into_iter()
+            .flatten()
+            .find(|answer| prompt.contains(answer["match"].as_str().unwrap_or("")));
         let Some(answer) = matching else {
             let who = if adapter.is_empty() { "base" } else { adapter.get(..8).unwrap_or(adapter) };
             let say = format!("{who}: {prompt}").split_inclusive(' ').map(str::to_owned).collect();
             return Answer { say, wait: None, then: Then::Finish };
         };
-        let say = answer["say"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        let say = answer["say"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
         let after = answer["wait_after"].as_u64().unwrap_or(0);
         Answer {
             say,
@@ -268,7 +292,8 @@ async fn settle() {
 }
 
 fn inspect(path: &Path) -> Result<(AdapterInfo, String), Status> {
-    let bytes = std::fs::read(path).map_err(|_| invalid(reason::ADAPTER_INVALID, "the adapter file cannot be read"))?;
+    let bytes = std::fs::read(path)
+        .map_err(|_| invalid(reason::ADAPTER_INVALID, "the adapter file cannot be read"))?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     if text.split_whitespace().any(|word| word == "refuse") {
         return Err(invalid(reason::ADAPTER_INVALID, "the adapter was made for another model"));
@@ -309,7 +334,11 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
