@@ -190,7 +190,7 @@ fn gateway_said(code: Option<ErrorCode>, message: String, next_step: String) -> 
 /// A sentence of the gateway's as the local API shows sentences: one line, not endless, without a period.
 fn plain(text: &str, otherwise: &str) -> String {
     let text: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_SENTENCE).collect();
-    let text = text.trim();
+    let text = text.trim().trim_end_matches('.');
     if text.is_empty() { otherwise.to_owned() } else { text.to_owned() }
 }
 
