@@ -10,6 +10,10 @@ pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps/TEST");
     let path = profile.join(name);
-    assert!(path.is_file(), "{} is not built; run `cargo build --workspace --all-targets` first", path.display());
+    assert!(
+        path.is_file(),
+        "{} is not built; run `cargo build --workspace --all-targets` first",
+        path.display()
+    );
     path
 }

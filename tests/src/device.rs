@@ -29,8 +29,7 @@ impl Device {
         let folder = scratch();
         std::fs::write(
             folder.path().join("synesisd.toml"),
-            base_config(folder.path())
-                + &format!("[model]\npath = \"{}\"\n", model(SMOLLM).display()),
+            base_config(folder.path()) + &format!("[model]\npath = \"{}\"\n", model(SMOLLM).display()),
         )
         .expect("config");
         Self::serve(folder, more)
@@ -146,7 +145,11 @@ fn run(dir: &Path, without_network: bool) -> Process {
     let mut command = if without_network {
         let mut unshare = Command::new("unshare");
         // A user namespace lets an ordinary user do this; root needs none.
-        unshare.args(if nix::unistd::geteuid().is_root() { &["--net"][..] } else { &["--user", "--map-root-user", "--net"] });
+        unshare.args(if nix::unistd::geteuid().is_root() {
+            &["--net"][..]
+        } else {
+            &["--user", "--map-root-user", "--net"]
+        });
         unshare.arg(&daemon);
         unshare
     } else {

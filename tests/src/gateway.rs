@@ -38,7 +38,7 @@ impl Gateway {
     pub fn with_runtime() -> Self {
         Self::start(&format!(
             "[[providers]]\nkind = \"runtime\"\nmodels = [\"{MODEL}\"]\nmodel_path = \"{}\"\nchat_template_file = \"{}\"\n\
-             program = \"{}\"\n",
+             stop = [\"\\nQuestion:\"]\nprogram = \"{}\"\n",
             model(GEMMA).display(),
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/gemma-base.jinja").display(),
             binary("synesis-runtime").display(),

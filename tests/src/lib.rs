@@ -1,7 +1,12 @@
 //! The harness of the end-to-end suites: real binaries, real models, real sockets; honest fakes that speak the real
 //! protocol. Everything a test starts is owned by it and ends with it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support: a failure is a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support: a failure is a panic"
+)]
 
 pub mod binaries;
 pub mod ctl;

@@ -52,8 +52,10 @@ impl Provider {
                     if stopping.load(Ordering::SeqCst) {
                         break;
                     }
-                    let (bodies, hang_up, resumed) = (Arc::clone(&bodies), hang_up.clone(), Arc::clone(&resumed));
-                    connections.push(std::thread::spawn(move || serve(stream, script, &bodies, &hang_up, &resumed)));
+                    let (bodies, hang_up, resumed) =
+                        (Arc::clone(&bodies), hang_up.clone(), Arc::clone(&resumed));
+                    connections
+                        .push(std::thread::spawn(move || serve(stream, script, &bodies, &hang_up, &resumed)));
                 }
             })
         };

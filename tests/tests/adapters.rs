@@ -1,5 +1,7 @@
 //! LoRA adapters on the real model: import, swap, off, and files that are none.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fs;
 
 use synesis_tests::ctl::Ctl;
@@ -91,7 +93,11 @@ fn an_adapter_that_is_not_there_is_not_found() {
     let device = Device::start();
     let ctl = device.ctl();
     ctl.wait_for_model();
-    for args in [&["adapter", "swap", "nope"][..], &["adapter", "rm", "nope"], &["ask", "--local", "--adapter", "nope", "Hi"]] {
+    for args in [
+        &["adapter", "swap", "nope"][..],
+        &["adapter", "rm", "nope"],
+        &["ask", "--local", "--adapter", "nope", "Hi"],
+    ] {
         let outcome = ctl.run(args).expect_code(9);
         assert!(outcome.stderr.contains("nope") && outcome.stderr.contains("next:"), "{}", outcome.stderr);
     }
@@ -117,7 +123,11 @@ fn a_file_that_is_no_adapter_for_this_model_is_refused_and_leaves_nothing_behind
         ("cut in the tensors", whole[..whole.len() - 4096].to_vec()),
         ("another magic", [b"NOPE", &whole[4..]].concat()),
         ("another model's", other_model),
-        ("a model, not an adapter", fs::read(synesis_tests::models::model(synesis_tests::models::SMOLLM)).unwrap()[..1 << 20].to_vec()),
+        (
+            "a model, not an adapter",
+            fs::read(synesis_tests::models::model(synesis_tests::models::SMOLLM)).unwrap()[..1 << 20]
+                .to_vec(),
+        ),
     ];
     for (what, bytes) in cases {
         fs::write(&bad, bytes).unwrap();
@@ -126,7 +136,8 @@ fn a_file_that_is_no_adapter_for_this_model_is_refused_and_leaves_nothing_behind
         assert!(outcome.stderr.contains("next:"), "{what}: {}", outcome.stderr);
     }
     assert_eq!(ctl.json(&["adapter", "list"])["adapters"].as_array().map(Vec::len), Some(0));
-    let left: Vec<_> = fs::read_dir(device.state_dir().join("adapters")).unwrap().flatten().map(|e| e.path()).collect();
+    let left: Vec<_> =
+        fs::read_dir(device.state_dir().join("adapters")).unwrap().flatten().map(|e| e.path()).collect();
     assert!(left.iter().all(|path| path.extension().is_none_or(|e| e != "gguf")), "{left:?}");
     ctl.run(&["ask", "--local", "--max-tokens", "4", "Hello"]).expect_code(0);
 }

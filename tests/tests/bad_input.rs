@@ -1,5 +1,7 @@
 //! Wrong input at every edge: a clear sentence, a next step, the documented exit code, and the daemon still up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -62,7 +64,15 @@ fn a_wrong_ca_is_refused_before_the_token_is_sent() {
     let device = device();
     let (address, ca) = (gateway.address(), other.ca());
     let enroll = |ca: &Path| {
-        device.ctl().run(&["enroll", "--gateway", &address, "--ca", ca.to_str().unwrap(), "--token-file", token.to_str().unwrap()])
+        device.ctl().run(&[
+            "enroll",
+            "--gateway",
+            &address,
+            "--ca",
+            ca.to_str().unwrap(),
+            "--token-file",
+            token.to_str().unwrap(),
+        ])
     };
     assert_clear(&enroll(&ca).expect_code(4), &["CA"]);
     let garbage = device.dir().join("garbage.pem");
@@ -79,7 +89,9 @@ fn an_unreachable_gateway_is_offline() {
     fs::write(&token, "syn1_bm90IGEgdG9rZW4gdGhhdCBhbnlib2R5IG1hZGU\n").unwrap();
     let device = device();
     let (ca, token) = (ca.to_str().unwrap().to_owned(), token.to_str().unwrap().to_owned());
-    let enroll = |address: &str| device.ctl().run(&["enroll", "--gateway", address, "--ca", &ca, "--token-file", &token]);
+    let enroll = |address: &str| {
+        device.ctl().run(&["enroll", "--gateway", address, "--ca", &ca, "--token-file", &token])
+    };
     let outcome = enroll("127.0.0.1:9").expect_code(6);
     assert_clear(&outcome, &["127.0.0.1:9"]);
     assert_clear(&enroll("no-such-host.invalid:4433").expect_code(6), &["no-such-host.invalid"]);
@@ -152,9 +164,17 @@ fn daemon(config: &str) -> Outcome {
 #[test]
 fn a_bad_configuration_stops_the_daemon_with_its_own_code_and_a_suggestion() {
     let outcome = daemon("[model]\npaht = \"/tmp/x.gguf\"\n").expect_code(78);
-    assert!(outcome.stderr.contains("model.paht") && outcome.stderr.contains("model.path"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("model.paht") && outcome.stderr.contains("model.path"),
+        "{}",
+        outcome.stderr
+    );
     let outcome = daemon("[routing]\npolicy = \"sometimes\"\n").expect_code(78);
-    assert!(outcome.stderr.contains("routing.policy") && outcome.stderr.contains("auto"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("routing.policy") && outcome.stderr.contains("auto"),
+        "{}",
+        outcome.stderr
+    );
     let outcome = daemon("[model\n").expect_code(78);
     assert!(outcome.stderr.contains("synesisd.toml"), "{}", outcome.stderr);
     let mut command = Command::new(binary("synesisd"));
@@ -192,16 +212,23 @@ fn a_model_file_that_is_cut_short_or_gone_degrades_the_daemon_and_does_not_stop_
     for (what, length) in [("in the tensors", whole.len() / 2), ("in the header", 1000), ("to nothing", 0)] {
         fs::write(&cut, &whole[..length]).unwrap();
         let device = Device::with_config(&format!("[model]\npath = \"{}\"\n", cut.display()));
-        let status = device.ctl().wait_for_status("a model that failed", |status| status["model"]["state"] == "failed");
+        let status = device
+            .ctl()
+            .wait_for_status("a model that failed", |status| status["model"]["state"] == "failed");
         assert_eq!(status["state"], "degraded", "cut {what}: {status}");
-        let runtime = status["subsystems"].as_array().and_then(|all| all.iter().find(|s| s["name"] == "runtime"));
+        let runtime =
+            status["subsystems"].as_array().and_then(|all| all.iter().find(|s| s["name"] == "runtime"));
         let runtime = runtime.unwrap_or_else(|| panic!("{status}"));
-        assert!(runtime["reason"].as_str().is_some_and(|reason| reason.contains("cut.gguf")), "cut {what}: {runtime}");
+        assert!(
+            runtime["reason"].as_str().is_some_and(|reason| reason.contains("cut.gguf")),
+            "cut {what}: {runtime}"
+        );
         assert!(runtime["next_step"].as_str().is_some_and(|step| !step.is_empty()), "cut {what}: {runtime}");
         let outcome = device.ctl().run(&["ask", "--local", "Hi"]).expect_code(1);
         assert_clear(&outcome, &[]);
     }
-    let device = Device::with_config(&format!("[model]\npath = \"{}\"\n", folder.path().join("gone.gguf").display()));
+    let device =
+        Device::with_config(&format!("[model]\npath = \"{}\"\n", folder.path().join("gone.gguf").display()));
     device.ctl().wait_for_status("a model that failed", |status| status["model"]["state"] == "failed");
     device.ctl().run(&["redact", "-"]).expect_code(0);
 }
@@ -209,7 +236,11 @@ fn a_model_file_that_is_cut_short_or_gone_degrades_the_daemon_and_does_not_stop_
 #[test]
 fn usage_errors_of_the_command_line_have_code_two() {
     let ctl = Ctl::new(Path::new("/nonexistent.sock"));
-    for args in [&["no-such-command"][..], &["ask", "--local", "--cloud", "Hi"], &["ask", "--max-tokens", "many", "Hi"]] {
+    for args in [
+        &["no-such-command"][..],
+        &["ask", "--local", "--cloud", "Hi"],
+        &["ask", "--max-tokens", "many", "Hi"],
+    ] {
         let outcome = ctl.run(args).expect_code(2);
         assert!(outcome.stdout.is_empty() && !outcome.stderr.is_empty());
     }

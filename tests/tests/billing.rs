@@ -1,5 +1,7 @@
 //! The proof holds, and breaks when a byte is changed.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -61,7 +63,8 @@ fn a_byte_flipped_in_the_file_itself_is_noticed() {
     let database = device.state_dir().join("journal.db");
     let mut bytes = fs::read(&database).unwrap();
     let name = b"big-model";
-    let at = bytes.windows(name.len()).position(|window| window == name).expect("the receipt names the model");
+    let at =
+        bytes.windows(name.len()).position(|window| window == name).expect("the receipt names the model");
     bytes[at] ^= 1;
     fs::write(&database, bytes).unwrap();
     device.kill_and_restart();
@@ -80,7 +83,10 @@ fn a_removed_receipt_is_a_gap_in_the_chain() {
         ctl.json(&["ask", "--cloud", words]);
     }
     let database = device.state_dir().join("journal.db");
-    sqlite(&database, "DELETE FROM journal WHERE seq = (SELECT min(seq) + 1 FROM journal WHERE kind = 'receipt') OR key = (SELECT key FROM journal WHERE kind = 'receipt' ORDER BY seq LIMIT 1 OFFSET 1)");
+    sqlite(
+        &database,
+        "DELETE FROM journal WHERE seq = (SELECT min(seq) + 1 FROM journal WHERE kind = 'receipt') OR key = (SELECT key FROM journal WHERE kind = 'receipt' ORDER BY seq LIMIT 1 OFFSET 1)",
+    );
     let outcome = ctl.run(&["--json", "billing", "verify"]).expect_code(1);
     assert_eq!(outcome.json()["chain_ok"], false, "{}", outcome.stdout);
 }

@@ -1,5 +1,7 @@
 //! Things that die at the worst moment: the model process, the gateway, the daemon.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use synesis_tests::device::Device;
 use synesis_tests::gateway::Gateway;
@@ -14,11 +16,22 @@ fn killing_the_model_process_costs_one_answer() {
     let mut watch = ctl.stream(&["--json", "--timeout", "90s", "status", "--watch"]);
     assert_eq!(watch.next_json().expect("a snapshot")["model"]["state"], "ready");
 
-    let mut ask = ctl.stream(&["--json", "ask", "--local", "--max-tokens", "400", "Tell me a long story about the sea."]);
+    let mut ask = ctl.stream(&[
+        "--json",
+        "ask",
+        "--local",
+        "--max-tokens",
+        "400",
+        "Tell me a long story about the sea.",
+    ]);
     assert_eq!(ask.next_json().expect("the answer has begun")["type"], "delta");
     kill_pid(device.model_process());
     let ended = ask.finish().expect_code(1);
-    assert!(ended.stderr.contains("MODEL_CRASHED") || ended.stderr.contains("model process"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("MODEL_CRASHED") || ended.stderr.contains("model process"),
+        "{}",
+        ended.stderr
+    );
     assert!(!ended.stdout.contains("\"done\""), "a cut answer must not look finished: {}", ended.stdout);
 
     // Status tells the truth in between, and again afterwards.
@@ -85,7 +98,10 @@ fn local_asks_go_on_while_the_gateway_is_dead_and_the_tunnel_comes_back_by_itsel
     let down = ctl.wait_for_status("a tunnel that is down", |status| status["tunnel"]["state"] != "up");
     assert_eq!(down["state"], "degraded", "offline is degraded, never a failure: {down}");
     assert!(down["tunnel"]["rtt_ms"].is_null(), "no stale numbers: {down}");
-    let tunnel = down["subsystems"].as_array().and_then(|all| all.iter().find(|s| s["name"] == "tunnel")).expect("listed");
+    let tunnel = down["subsystems"]
+        .as_array()
+        .and_then(|all| all.iter().find(|s| s["name"] == "tunnel"))
+        .expect("listed");
     assert!(!tunnel["reason"].as_str().unwrap_or_default().is_empty(), "{tunnel}");
     assert!(!tunnel["next_step"].as_str().unwrap_or_default().is_empty(), "{tunnel}");
     let outcome = ctl.run(&["ask", "--cloud", "Hello"]).expect_code(6);
@@ -110,7 +126,11 @@ fn a_gateway_killed_in_the_middle_of_an_answer_leaves_a_clear_error_and_an_hones
     gateway.kill();
     let ended = ask.finish().expect_code(6);
     assert!(!ended.stdout.contains("\"done\""), "{}", ended.stdout);
-    assert_eq!(ctl.json(&["status"])["pending_receipts"], 1, "what it cost is not known yet, and is not forgotten");
+    assert_eq!(
+        ctl.json(&["status"])["pending_receipts"],
+        1,
+        "what it cost is not known yet, and is not forgotten"
+    );
     gateway.restart();
     ctl.wait_for_tunnel();
     ctl.wait_for_status("the open request settled or released", |status| status["pending_receipts"] == 0);

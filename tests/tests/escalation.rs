@@ -1,5 +1,7 @@
 //! From the prompt to the provider and back: what leaves, what the user sees, what it costs, and the proof.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::Path;
 
@@ -60,18 +62,24 @@ fn the_provider_sees_no_planted_secret_while_the_user_sees_them_all() {
 
     let prompt = prompt();
     let system = "The boss is reachable under boss@example.org, api_key=Zq8vN3kLw0PxT5rY7uB2.";
-    let lines = ctl.run(&["--json", "ask", "--cloud", "--system", system, &prompt]).expect_code(0).json_lines();
+    let lines =
+        ctl.run(&["--json", "ask", "--cloud", "--system", system, &prompt]).expect_code(0).json_lines();
     let done = lines.last().expect("done");
     assert_eq!(done["origin"], "cloud");
     assert_eq!(done["model"], MODEL);
     assert_eq!(done["text"], prompt.as_str(), "the echo comes back restored, to the letter");
-    let streamed: String = lines.iter().filter(|l| l["type"] == "delta").filter_map(|l| l["text"].as_str()).collect();
+    let streamed: String =
+        lines.iter().filter(|l| l["type"] == "delta").filter_map(|l| l["text"].as_str()).collect();
     assert_eq!(streamed, prompt);
 
     let bodies = provider.bodies();
     assert_eq!(bodies.len(), 1);
     assert_no_secret(&bodies[0], "the provider's request");
-    assert!(!bodies[0].contains("boss@example.org") && !bodies[0].contains("Zq8vN3kLw0PxT5rY7uB2"), "{}", bodies[0]);
+    assert!(
+        !bodies[0].contains("boss@example.org") && !bodies[0].contains("Zq8vN3kLw0PxT5rY7uB2"),
+        "{}",
+        bodies[0]
+    );
     assert!(bodies[0].contains("the invoice for card"), "what needs no hiding is not hidden: {}", bodies[0]);
     assert_no_secret(&gateway.log(), "the gateway's log");
     assert_no_secret(&device.log(), "the daemon's log");
@@ -86,7 +94,8 @@ fn a_later_turn_of_a_session_hides_the_history_under_the_same_placeholders() {
     let device = Device::start();
     gateway.enroll(&device);
     let ctl = device.ctl();
-    ctl.run(&["ask", "--cloud", "--session", "s", "I am ada.lovelace@example.org and that is all."]).expect_code(0);
+    ctl.run(&["ask", "--cloud", "--session", "s", "I am ada.lovelace@example.org and that is all."])
+        .expect_code(0);
     ctl.run(&["ask", "--cloud", "--session", "s", "Who is ada.lovelace@example.org again?"]).expect_code(0);
     let bodies = provider.bodies();
     assert_no_secret(&bodies.join("\n"), "the provider's requests");
@@ -95,7 +104,12 @@ fn a_later_turn_of_a_session_hides_the_history_under_the_same_placeholders() {
         body[start..].split_inclusive(']').next().expect("closed").to_owned()
     };
     assert_eq!(placeholder(&bodies[0]), placeholder(&bodies[1]));
-    assert_eq!(bodies[1].matches(&placeholder(&bodies[1])).count(), 3, "question, answer and question: {}", bodies[1]);
+    assert_eq!(
+        bodies[1].matches(&placeholder(&bodies[1])).count(),
+        3,
+        "question, answer and question: {}",
+        bodies[1]
+    );
 }
 
 #[test]
@@ -121,7 +135,10 @@ fn the_receipt_says_what_was_charged_and_the_account_agrees() {
 
     ctl.json(&["ask", "--cloud", "six seven"]);
     let verified = ctl.json(&["billing", "verify"]);
-    assert_eq!((&verified["receipts"], &verified["chain_ok"], &verified["signatures_ok"]), (&2.into(), &true.into(), &true.into()));
+    assert_eq!(
+        (&verified["receipts"], &verified["chain_ok"], &verified["signatures_ok"]),
+        (&2.into(), &true.into(), &true.into())
+    );
     assert!(verified["first_bad"].is_null());
     assert_eq!(verified["total_nanousd"], 65_920 + 35_020);
     let receipts = ctl.run(&["--json", "billing", "receipts"]).expect_code(0).json_lines();
@@ -197,7 +214,8 @@ fn a_ceiling_a_quota_and_a_daily_limit_refuse_before_anything_is_sent() {
     // 20 tokens of answer could cost $0.0002 and 3 %: under the limit once, over it together with what was spent.
     let device = Device::with_config("[billing]\ndaily_limit_usd = \"0.0005\"\n");
     gateway.enroll(&device);
-    let ask = |words: &str, tokens: &str| device.ctl().run(&["ask", "--cloud", "--max-tokens", tokens, words]);
+    let ask =
+        |words: &str, tokens: &str| device.ctl().run(&["ask", "--cloud", "--max-tokens", tokens, words]);
     let outcome = ask("could cost more than the limit", "100").expect_code(7);
     assert!(outcome.stderr.contains("daily"), "{}", outcome.stderr);
     assert!(provider.bodies().is_empty(), "nothing that was refused arrived: {:?}", provider.bodies());

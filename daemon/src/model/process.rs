@@ -136,7 +136,8 @@ impl RuntimeProcess {
             ),
             Ok(Ended::Stopping) => self.down(cx, ModelState::Loading, "synesisd is stopping", ""),
             Ok(Ended::Refused(problem)) => {
-                self.down(cx, ModelState::Failed, &problem.message, &problem.next_step)
+                let reason = format!("{}: {}", path.display(), problem.message);
+                self.down(cx, ModelState::Failed, &reason, &problem.next_step)
             }
         }
         let grace = if ended.is_ok() { GRACE } else { Duration::ZERO };

@@ -103,9 +103,10 @@ fn provider(index: usize, raw: &RawProvider, folder: &Path) -> Result<ProviderCo
             "write 1 to 200 characters",
         ));
     }
-    let runtime_only: [(&str, bool); 5] = [
+    let runtime_only: [(&str, bool); 6] = [
         ("model_path", raw.model_path.is_some()),
         ("chat_template_file", raw.chat_template_file.is_some()),
+        ("stop", raw.stop.is_some()),
         ("context_tokens", raw.context_tokens.is_some()),
         ("threads", raw.threads.is_some()),
         ("program", raw.program.is_some()),
@@ -157,6 +158,7 @@ fn provider(index: usize, raw: &RawProvider, folder: &Path) -> Result<ProviderCo
                 models: raw.models.clone(),
                 model_path,
                 chat_template_file: raw.chat_template_file.as_ref().map(in_folder),
+                stop: raw.stop.clone().unwrap_or_default(),
                 context_tokens: raw.context_tokens.unwrap_or(0),
                 threads: raw.threads.unwrap_or(0),
                 program: raw.program.as_ref().map(in_folder),

@@ -88,6 +88,8 @@ pub(crate) struct RuntimeProvider {
     pub(crate) model_path: PathBuf,
     /// Replaces the model file's own chat template.
     pub(crate) chat_template_file: Option<PathBuf>,
+    /// Texts that end every answer: a base model does not know when its turn is over.
+    pub(crate) stop: Vec<String>,
     /// 0: the smaller of the model's own and 2048.
     pub(crate) context_tokens: u32,
     /// 0: what the machine allows.

@@ -86,6 +86,7 @@ pub(super) struct RawProvider {
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) model_path: Option<PathBuf>,
     pub(super) chat_template_file: Option<PathBuf>,
+    pub(super) stop: Option<Vec<String>>,
     pub(super) context_tokens: Option<u32>,
     pub(super) threads: Option<u32>,
     pub(super) program: Option<PathBuf>,

@@ -125,6 +125,7 @@ fn runtime_settings(index: usize, config: &RuntimeProvider) -> Result<RuntimeSet
         program: config.program.clone().unwrap_or_else(runtime_program),
         model_path: config.model_path.clone(),
         chat_template,
+        stop: config.stop.clone(),
         context_tokens: config.context_tokens,
         threads: config.threads,
     })

@@ -35,6 +35,8 @@ pub(crate) struct RuntimeSettings {
     pub(crate) model_path: PathBuf,
     /// Replaces the file's own; empty: the file's.
     pub(crate) chat_template: String,
+    /// Texts that end every answer, beside those of the request.
+    pub(crate) stop: Vec<String>,
     pub(crate) context_tokens: u32,
     pub(crate) threads: u32,
 }
@@ -50,6 +52,7 @@ enum State {
 /// The provider: waits for the process to be ready and asks it.
 pub(crate) struct RuntimeModel {
     models: Vec<String>,
+    stop: Vec<String>,
     state: watch::Receiver<State>,
 }
 
@@ -62,8 +65,8 @@ pub(crate) struct RuntimeProcess {
 /// The two ends of a model process that is not running yet.
 pub(crate) fn runtime(settings: RuntimeSettings) -> (RuntimeModel, RuntimeProcess) {
     let (sender, state) = watch::channel(State::Away("it is starting".to_owned()));
-    let models = settings.models.clone();
-    (RuntimeModel { models, state }, RuntimeProcess { settings, state: sender })
+    let (models, stop) = (settings.models.clone(), settings.stop.clone());
+    (RuntimeModel { models, stop, state }, RuntimeProcess { settings, state: sender })
 }
 
 /// Why the model process is not doing its work.
@@ -185,7 +188,7 @@ impl Provider for RuntimeModel {
             adapter_scale: 0.0,
             max_tokens: request.max_tokens,
             sampling: sampling(&request),
-            stop: request.stop.clone(),
+            stop: request.stop.iter().chain(&self.stop).cloned().collect(),
         };
         let started = timeout(IDLE, client.generate(call)).await;
         let started = started.map_err(|_| ProviderError::Silent { waited: IDLE })?;

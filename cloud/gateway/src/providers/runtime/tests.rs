@@ -57,7 +57,11 @@ fn no_temperature_means_greedy() {
 /// A provider in front of a scripted model process that is ready.
 async fn ready(process: &ScriptedRuntime) -> RuntimeModel {
     let client = RuntimeClient::new(channel::over(process.connect()).await.unwrap());
-    RuntimeModel { models: vec!["m".to_owned()], state: watch::channel(State::Ready(client)).1 }
+    RuntimeModel {
+        models: vec!["m".to_owned()],
+        stop: Vec::new(),
+        state: watch::channel(State::Ready(client)).1,
+    }
 }
 
 #[tokio::test]
@@ -98,6 +102,7 @@ async fn a_model_that_does_not_come_up_is_told_with_its_reason() {
         models: vec!["m".to_owned()],
         program: "/nonexistent".into(),
         model_path: "/nonexistent.gguf".into(),
+        stop: Vec::new(),
         chat_template: String::new(),
         context_tokens: 0,
         threads: 0,
