@@ -27,7 +27,7 @@ demo-stop: ## Ends a demo that was left running (DEMO_DIR=path)
 test: prerequisites models fmt lint ## Everything that must hold; what CI calls
 	$(CARGO) build $(LOCKED) --workspace --all-targets
 	systemd/check
-	$(CARGO) test $(LOCKED) --workspace
+	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
 
 .PHONY: check
 check: fmt lint deny ## Quick: format, lints, dependencies, the tests that need no model
@@ -45,6 +45,10 @@ deny: ## Licences, sources and banned crates (deny.toml); installs cargo-deny in
 	@[ "$$($(TOOLS)/bin/cargo-deny --version 2>/dev/null)" = "cargo-deny $(DENY_VERSION)" ] || \
 	  $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny@$(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
+
+.PHONY: man
+man: ## Generates the man pages and completions of synctl into target/man
+	@$(CARGO) run $(LOCKED) --quiet -p synctl -- man --dir target/man
 
 prerequisites: ## Installs the Debian packages that building and testing need
 	@packaging/prerequisites test

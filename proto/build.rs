@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use prost::Message;
 
 const FILES: &[&str] = &[
-    "control/v1/common.proto",
     "control/v1/adapters.proto",
     "control/v1/admin.proto",
     "control/v1/billing.proto",
+    "control/v1/conversation.proto",
     "control/v1/inference.proto",
     "control/v1/models.proto",
     "control/v1/node.proto",
     "control/v1/privacy.proto",
+    "control/v1/vitals.proto",
     "gateway/v1/admin.proto",
     "mesh/v1/mesh.proto",
     "runtime/v1/runtime.proto",

@@ -19,9 +19,9 @@ pub(crate) enum ControlError {
     DeviceRevoked,
     #[error("the gateway did not issue this token")]
     TokenInvalid,
-    #[error("this token is past its time")]
+    #[error("this enrolment token has expired")]
     TokenExpired,
-    #[error("this token was used up")]
+    #[error("this enrolment token is used up")]
     TokenUsed,
     #[error("the signing request is not acceptable")]
     Csr(#[source] IdentityError),
