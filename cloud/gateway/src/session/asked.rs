@@ -32,10 +32,10 @@ impl Asked {
         if prompt.messages.iter().all(|message| message.content.trim().is_empty()) {
             return Err(ErrorCode::BadFrame.problem("the prompt is empty", "ask something"));
         }
-        if let Some(message) = prompt.messages.iter().find(|m| !is_role(&m.role)) {
+        if let Some(message) = prompt.messages.iter().find(|m| providers_role(&m.role).is_none()) {
             let role: String = message.role.chars().take(20).collect();
             return Err(bad(&format!(
-                "a message has the role {role:?}; roles are system, user and assistant"
+                "a message has the role {role:?}; roles are system, user, assistant and tool"
             )));
         }
         let in_range = |value: Option<f32>, most: f32| value.is_none_or(|v| (0.0..=most).contains(&v));
@@ -49,13 +49,15 @@ impl Asked {
         if max_charge.is_some_and(NanoUsd::is_negative) {
             return Err(bad("the device's limit for this request is negative"));
         }
-        let messages =
-            prompt.messages.into_iter().map(|m| Message { role: m.role, content: m.content }).collect();
+        let messages = prompt.messages.into_iter().filter_map(|message| {
+            let role = providers_role(&message.role)?.to_owned();
+            Some(Message { role, content: message.content })
+        });
         Ok(Self {
             request: Request {
                 request_id: request_id.to_string(),
                 model: start.model,
-                messages,
+                messages: messages.collect(),
                 max_tokens: if start.max_tokens == 0 { DEFAULT_MAX_TOKENS } else { start.max_tokens },
                 sampling: Sampling { temperature: start.temperature, top_p: start.top_p, seed: start.seed },
                 stop: start.stop,
@@ -67,8 +69,16 @@ impl Asked {
     }
 }
 
-fn is_role(role: &str) -> bool {
-    matches!(role, "system" | "user" | "assistant")
+/// The role a message has at the provider, for the roles a device may send. What a tool said is put to the model as
+/// the user's word: OpenAI's own `tool` role needs the `tool_call_id` of the call it answers, which the mesh protocol
+/// does not carry, Anthropic has no such role at all, and many a chat template refuses it.
+fn providers_role(role: &str) -> Option<&'static str> {
+    match role {
+        "system" => Some("system"),
+        "user" | "tool" => Some("user"),
+        "assistant" => Some("assistant"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +100,18 @@ mod tests {
         let start = start("user", "hello");
         let expected: [u8; 32] = Sha256::digest(&start.prompt).into();
         assert_eq!(Asked::read(Ulid::nil(), start).ok().unwrap().redacted_hash, expected);
+    }
+
+    #[test]
+    fn every_role_a_device_may_send_reaches_the_provider_as_one_it_knows() {
+        for (sent, asked) in
+            [("system", "system"), ("user", "user"), ("assistant", "assistant"), ("tool", "user")]
+        {
+            let read = Asked::read(Ulid::nil(), start(sent, "hi"));
+            let messages = read.map(|asked| asked.request.messages).map_err(|problem| problem.message);
+            let expected = Message { role: asked.to_owned(), content: "hi".to_owned() };
+            assert_eq!(messages, Ok(vec![expected]), "{sent}");
+        }
     }
 
     #[test]
