@@ -18,8 +18,8 @@ use crate::control_plane::{Clock, ControlPlane, SqliteControlPlane, SqliteSettin
 use crate::failure::{Exit, Failure, chain};
 use crate::live::Live;
 use crate::pki::{self, Pki};
-use crate::providers::catalogue;
 use crate::providers::runtime::RuntimeProcess;
+use crate::providers::{Catalogue, catalogue};
 use crate::session::{DRAIN, Services};
 use crate::tunnel::Tunnel;
 
@@ -37,6 +37,15 @@ pub(crate) async fn bind(config: &Config) -> Result<Bound, Failure> {
     crate::tls::install_crypto();
     let (catalogue, processes) = catalogue::build(config)
         .map_err(|error| Failure::new(Exit::Config, error.to_string(), error.next_step()))?;
+    bind_with(config, catalogue, processes).await
+}
+
+/// Like [`bind`], with providers made by somebody else.
+pub(crate) async fn bind_with(
+    config: &Config,
+    catalogue: Catalogue,
+    processes: Vec<RuntimeProcess>,
+) -> Result<Bound, Failure> {
     if catalogue.models().is_empty() {
         tracing::warn!("no provider is configured; every ask will be refused");
     }

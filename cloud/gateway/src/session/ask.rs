@@ -1,10 +1,11 @@
 //! One escalated prompt: hold the worst case, stream the provider's answer, settle what was used. Once something is
-//! held, every way out of this file settles or releases it.
+//! held, every way out of this file settles or releases it, a panic included.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use synesis_mesh::frame::{FrameError, FrameWriter};
 use synesis_mesh::kind::ErrorCode;
 use synesis_mesh::stream::{SendHalf, WorkStream};
@@ -18,52 +19,18 @@ use uuid::Uuid;
 use super::Services;
 use super::asked::Asked;
 use super::cancel::{Cancel, cancelled};
+use super::end::End;
 use super::meter::Meter;
+use super::release::release;
 use crate::control_plane::{ControlError, Hold, RequestKey, Reserve, Settle, Settled};
 use crate::failure::chain;
 use crate::problem;
-use crate::providers::{Event, FinishReason, Provider, ProviderError, Request};
+use crate::providers::{Event, Provider, ProviderError, Request};
 
 /// The first frame has to follow the stream's header within this time.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// A device that does not take the last frames for this long is gone.
 const FAREWELL: Duration = Duration::from_secs(10);
-
-/// How an answer ended.
-enum End {
-    Finished(FinishReason),
-    Cancelled(Cancel),
-    Failed(ProviderError),
-}
-
-impl End {
-    /// `AskFinished.reason`.
-    const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Finished(reason) => reason.as_str(),
-            Self::Cancelled(_) => "cancelled",
-            Self::Failed(_) => "provider_error",
-        }
-    }
-
-    /// What the device is told when there is no answer to finish.
-    fn problem(&self) -> v1::Problem {
-        match self {
-            Self::Finished(_) => ErrorCode::Internal.problem("the answer is empty", "try again"),
-            Self::Failed(error) => problem::of_provider(error),
-            Self::Cancelled(Cancel::Deadline) => {
-                ErrorCode::DeadlineExceeded.problem("nothing came in the time allowed", "allow more time")
-            }
-            Self::Cancelled(Cancel::SessionEnds) => {
-                ErrorCode::Draining.problem("the gateway is stopping", "try again in a little while")
-            }
-            Self::Cancelled(Cancel::Protocol) => {
-                ErrorCode::BadFrame.problem("only a cancel may follow the request", "update the device")
-            }
-            Self::Cancelled(Cancel::Asked | Cancel::Gone) => ErrorCode::Cancelled.problem("cancelled", ""),
-        }
-    }
-}
 
 /// Serves one ask stream to its end.
 pub(super) async fn serve(
@@ -104,8 +71,21 @@ pub(super) async fn serve(
         held_nanousd: ask.hold.amount.as_i64(),
         price_version: ask.hold.price_version,
     };
-    let (end, meter, last_seq) = ask.answer(accepted, &mut tx, cancelled).await;
-    ask.conclude(&end, &meter, last_seq, &mut tx, services).await;
+    let answered = async {
+        let (end, meter, last_seq) = ask.answer(accepted, &mut tx, cancelled).await;
+        ask.conclude(&end, &meter, last_seq, &mut tx, services).await;
+    };
+    // Of what a panic can have left half done, only the hold and the stream are used again: the hold is the control
+    // plane's, and whole; the stream ends with the next frame, readable or not.
+    if AssertUnwindSafe(answered).catch_unwind().await.is_err() {
+        tracing::error!(request = %key, "answering a request panicked; what it held is given back");
+        release(&*services.plane, &key).await;
+        refuse(
+            &mut tx,
+            ErrorCode::Internal.problem("the gateway failed while it was answering", "try again"),
+        )
+        .await;
+    }
 }
 
 /// A request whose worst case is held.
@@ -202,9 +182,7 @@ impl Ask<'_> {
     ) {
         self.log_failure(end);
         if !meter.produced() && !matches!(end, End::Finished(_)) {
-            if let Err(error) = services.plane.release(&self.key).await {
-                tracing::error!(request = %self.key, error = chain(&error), "a hold could not be released; it is at the next start");
-            }
+            release(&*services.plane, &self.key).await;
             tracing::info!(request = %self.key, end = end.as_str(), "ask released");
             return refuse(tx, end.problem()).await;
         }

@@ -4,7 +4,9 @@ mod account;
 mod ask;
 mod asked;
 mod cancel;
+mod end;
 mod meter;
+mod release;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ use crate::providers::Catalogue;
 
 /// How often a device reports.
 const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
-/// How long running answers may go on once the gateway is to stop.
+/// How long running answers may go on, and devices may take to leave, once the gateway is to stop.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 /// In which time devices look for another gateway when this one stops.
 const MOVE_WITHIN: Duration = Duration::from_secs(5);
@@ -158,12 +160,14 @@ impl Running<'_> {
         });
     }
 
-    /// The device is told to move; running answers go on for a while, new ones are refused.
+    /// The device is told to move, and leaves by itself at a moment of its own: closing on it, even on an idle one,
+    /// would bring all devices back within the same second. Running answers go on for a while, new ones are refused.
+    /// All of it together takes no longer than [`DRAIN`], which is within the time the process has for its stop.
     async fn drain(&self, work: &mut JoinSet<()>) {
         // A session that is over has nobody to tell.
         let _ = self.session.drain(MOVE_WITHIN).await;
-        let finish = async {
-            while !work.is_empty() {
+        let leave = async {
+            loop {
                 tokio::select! {
                     Some(done) = work.join_next() => log_panic(done),
                     stream = self.session.work() => match stream {
@@ -177,8 +181,11 @@ impl Running<'_> {
                 }
             }
         };
-        if timeout(DRAIN, finish).await.is_err() {
-            tracing::warn!(device = %self.device, running = work.len(), "answers were cut by the stop");
+        if timeout(DRAIN, leave).await.is_err() {
+            match work.len() {
+                0 => tracing::debug!(device = %self.device, "the device did not leave in time"),
+                running => tracing::warn!(device = %self.device, running, "answers were cut by the stop"),
+            }
         }
     }
 }

@@ -8,16 +8,15 @@ use synesis_mesh::device::{EnrollError, TunnelState, enroll};
 use synesis_mesh::kind::ErrorCode;
 use synesis_proto::gateway::v1::{ListDevicesRequest, RevokeDeviceRequest};
 use synesis_proto::mesh::v1;
-use tokio::sync::Notify;
 use ulid::Ulid;
 
 use super::device::TestDevice;
 use super::gateway::TestGateway;
 use super::scripted_http::{Reply, ScriptedHttp, openai_chunks};
 
-const REQUEST: Ulid = Ulid(0x0192_0000_0000_0000_0000_0000_0000_0001);
+pub(super) const REQUEST: Ulid = Ulid(0x0192_0000_0000_0000_0000_0000_0000_0001);
 
-async fn world(replies: Vec<Reply>) -> (ScriptedHttp, TestGateway, TestDevice) {
+pub(super) async fn world(replies: Vec<Reply>) -> (ScriptedHttp, TestGateway, TestDevice) {
     let provider = ScriptedHttp::start(replies).await;
     let gateway = TestGateway::start(&provider).await;
     let device = TestDevice::enrol(&gateway, None).await;
@@ -216,34 +215,6 @@ async fn a_revocation_closes_the_live_connection_at_once_and_for_good() {
     device.reaches(TunnelState::Revoked).await;
     let listed = admin.list_devices(ListDevicesRequest {}).await.unwrap().into_inner().devices;
     assert_eq!((listed[0].connected, listed[0].state.as_str()), (false, "revoked"));
-}
-
-#[tokio::test]
-async fn an_answer_that_is_running_when_the_gateway_stops_is_finished() {
-    let gate = Arc::new(Notify::new());
-    let chunks = openai_chunks(&["be", "fore and after"], Some((2, 5)));
-    let (before, after) = (chunks[..1].to_vec(), chunks[1..].to_vec());
-    let (_provider, gateway, device) = world(vec![Reply::sse_in_two(before, Arc::clone(&gate), after)]).await;
-    let mut asking = device.ask(REQUEST, "hi").await;
-    asking.first_delta().await;
-    gateway.begin_stop();
-    device.reaches(TunnelState::Draining).await;
-    gate.notify_one();
-    let told = asking.told().await;
-    assert_eq!(told.text, "fore and after");
-    assert!(told.receipt.is_some());
-    gateway.stop().await;
-}
-
-#[tokio::test]
-async fn a_restarted_gateway_knows_its_devices_and_their_receipts() {
-    let (_provider, gateway, device) = world(vec![Reply::sse(openai_chunks(&["x"], Some((1, 1))))]).await;
-    let told = device.ask(REQUEST, "hi").await.told().await;
-    let identity = Arc::clone(&device.identity);
-    drop(device);
-    let gateway = gateway.restart().await;
-    let back = TestDevice::connect(identity, &gateway).await;
-    assert_eq!(back.receipt(REQUEST).await.signed_receipt, told.receipt.unwrap());
 }
 
 /// Collects the log.

@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::scripted_http::ScriptedHttp;
+use crate::app::Bound;
 use crate::cli::Init;
 use crate::failure::Failure;
+use crate::providers::Catalogue;
 use crate::{app, commands, config};
 
 /// The running gateway; it is aborted when dropped, and stops in order with [`TestGateway::stop`].
@@ -26,6 +28,18 @@ pub(crate) struct TestGateway {
 impl TestGateway {
     /// A gateway whose model "big" is served by `provider`, at 1 and 2 dollars per million tokens.
     pub(crate) async fn start(provider: &ScriptedHttp) -> Self {
+        Self::serve(Self::folder(provider.address())).await
+    }
+
+    /// The same, with these providers instead.
+    pub(crate) async fn start_with(catalogue: Catalogue) -> Self {
+        crate::tls::install_crypto();
+        let folder = Self::folder(([127, 0, 0, 1], 9).into());
+        let config = config::load(&folder.path().join("gateway.toml")).unwrap();
+        Self::run(app::bind_with(&config, catalogue, Vec::new()).await.unwrap(), folder)
+    }
+
+    fn folder(provider: SocketAddr) -> TempDir {
         let folder = TempDir::new().unwrap();
         let init = Init { dir: folder.path().to_path_buf(), trust_domain: "test.internal".to_owned() };
         commands::init::run(&init).unwrap();
@@ -35,15 +49,18 @@ impl TestGateway {
             "listen = \"127.0.0.1:0\"\n\
              [[providers]]\nkind = \"openai\"\nbase_url = \"http://{}/v1\"\napi_key_file = \"api.key\"\nmodels = [\"big\"]\n\
              [[prices]]\nmodel = \"big\"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = \"2\"\n",
-            provider.address()
+            provider
         );
         std::fs::write(folder.path().join("conf.d/test.toml"), text).unwrap();
-        Self::serve(folder).await
+        folder
     }
 
     async fn serve(folder: TempDir) -> Self {
         let config = config::load(&folder.path().join("gateway.toml")).unwrap();
-        let bound = app::bind(&config).await.unwrap();
+        Self::run(app::bind(&config).await.unwrap(), folder)
+    }
+
+    fn run(bound: Bound, folder: TempDir) -> Self {
         let address = bound.address();
         let stopping = CancellationToken::new();
         let mut serving = JoinSet::new();

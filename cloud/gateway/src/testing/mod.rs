@@ -2,9 +2,11 @@
 
 pub(crate) mod device;
 mod end_to_end;
+mod faults;
 pub(crate) mod gateway;
 pub(crate) mod scripted_http;
 pub(crate) mod scripted_runtime;
+mod stopping;
 
 use crate::providers::{Event, Message, Request, Sampling};
 
