@@ -1,6 +1,8 @@
 //! A bigger model in a process of its own beside the gateway: `synesis-runtime`, spoken to over runtime.v1. The
 //! process is a subsystem ([`RuntimeProcess`]), restarted when it dies; [`RuntimeModel`] is the provider in front.
 
+mod process;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,13 +11,13 @@ use futures_util::{StreamExt, stream};
 use synesis_proto::runtime::v1;
 use synesis_proto::runtime::v1::generate_event::Event as Generated;
 use synesis_proto::runtime::v1::runtime_client::RuntimeClient;
-use synesis_proto::{Problem, channel, reason};
-use synesis_supervise::child::{ChildProcess, ChildSpec};
-use synesis_supervise::{BoxError, Context, Subsystem};
+use synesis_proto::{Problem, reason};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+
+pub(crate) use process::RuntimeProcess;
 
 use super::error::bounded_words;
 use super::{Event, EventStream, FinishReason, Provider, ProviderError, Request};
@@ -24,8 +26,6 @@ use super::{Event, EventStream, FinishReason, Provider, ProviderError, Request};
 const READY_WAIT: Duration = Duration::from_secs(10);
 /// The longest pause between two tokens, and until the first one (a long prompt on a small machine).
 const IDLE: Duration = Duration::from_secs(60);
-/// How long the model process may take to leave when it is asked to.
-const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// What the model process is started with.
 #[derive(Debug, Clone)]
@@ -56,82 +56,11 @@ pub(crate) struct RuntimeModel {
     state: watch::Receiver<State>,
 }
 
-/// The process: started, given its model, watched until it ends.
-pub(crate) struct RuntimeProcess {
-    settings: RuntimeSettings,
-    state: watch::Sender<State>,
-}
-
 /// The two ends of a model process that is not running yet.
 pub(crate) fn runtime(settings: RuntimeSettings) -> (RuntimeModel, RuntimeProcess) {
     let (sender, state) = watch::channel(State::Away("it is starting".to_owned()));
     let (models, stop) = (settings.models.clone(), settings.stop.clone());
     (RuntimeModel { models, stop, state }, RuntimeProcess { settings, state: sender })
-}
-
-/// Why the model process is not doing its work.
-#[derive(Debug, thiserror::Error)]
-enum ProcessError {
-    #[error("the model process ended: {0}")]
-    Ended(String),
-    #[error("the model cannot be loaded: {0}")]
-    Load(String),
-    #[error("the model process gives no connection")]
-    NoStream,
-}
-
-impl RuntimeProcess {
-    async fn live(&self, child: &mut ChildProcess, cx: &Context) -> Result<(), BoxError> {
-        let stream = child.take_stream().ok_or(ProcessError::NoStream)?;
-        let mut client = RuntimeClient::new(channel::over(stream).await?);
-        let stopping = cx.stopping();
-        let load = v1::LoadModelRequest {
-            path: self.settings.model_path.to_string_lossy().into_owned(),
-            context_tokens: self.settings.context_tokens,
-            threads: self.settings.threads,
-            chat_template: self.settings.chat_template.clone(),
-        };
-        let info = tokio::select! {
-            () = stopping.cancelled() => return Ok(()),
-            status = child.wait() => return Err(ProcessError::Ended(status.to_string()).into()),
-            loaded = client.load_model(load) => match loaded {
-                Ok(reply) => reply.into_inner(),
-                Err(status) => return Err(ProcessError::Load(Problem::from_status(&status).to_string()).into()),
-            },
-        };
-        tracing::info!(
-            models = ?self.settings.models,
-            architecture = %info.architecture,
-            context_tokens = info.context_tokens,
-            pid = child.pid(),
-            "model loaded"
-        );
-        self.state.send_replace(State::Ready(client));
-        cx.ready();
-        tokio::select! {
-            () = stopping.cancelled() => Ok(()),
-            status = child.wait() => Err(ProcessError::Ended(status.to_string()).into()),
-        }
-    }
-}
-
-#[async_trait]
-impl Subsystem for RuntimeProcess {
-    async fn run(&mut self, cx: &Context) -> Result<(), BoxError> {
-        // Spinning OpenMP threads starve each other on a shared machine; backtraces of the engine help nobody.
-        let spec = ChildSpec::new(&self.settings.program)
-            .env("GOMP_SPINCOUNT", "1000")
-            .env("GGML_NO_BACKTRACE", "1");
-        let mut child = ChildProcess::spawn(&spec)?;
-        let outcome = self.live(&mut child, cx).await;
-        let why = match &outcome {
-            Ok(()) => "the gateway is stopping".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        self.state.send_replace(State::Away(why));
-        child.stop(STOP_GRACE).await;
-        outcome
-    }
 }
 
 impl RuntimeModel {

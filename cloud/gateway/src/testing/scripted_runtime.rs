@@ -20,25 +20,36 @@ pub(crate) const HANG: &str = "never stop";
 pub(crate) struct ScriptedRuntime {
     ours: std::sync::Mutex<Option<UnixStream>>,
     cancelled: watch::Receiver<bool>,
+    probes: watch::Receiver<usize>,
     _serving: JoinSet<()>,
 }
 
 impl ScriptedRuntime {
     pub(crate) fn start() -> Self {
+        Self::with(Manner::Answering)
+    }
+
+    /// A process that lives and does nothing.
+    pub(crate) fn stuck() -> Self {
+        Self::with(Manner::Stuck)
+    }
+
+    fn with(manner: Manner) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (sender, cancelled) = watch::channel(false);
+        let (probed, probes) = watch::channel(0);
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             // The incoming stream must not end, or the server would stop taking requests.
             let incoming = stream::iter([Ok::<_, std::io::Error>(theirs)]).chain(stream::pending());
-            let service = RuntimeServer::new(Service { cancelled: sender });
+            let service = RuntimeServer::new(Service { manner, cancelled: sender, probed });
             tonic::transport::Server::builder()
                 .add_service(service)
                 .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
-        Self { ours: std::sync::Mutex::new(Some(ours)), cancelled, _serving: serving }
+        Self { ours: std::sync::Mutex::new(Some(ours)), cancelled, probes, _serving: serving }
     }
 
     /// The gateway's end of the socketpair; there is one.
@@ -50,9 +61,22 @@ impl ScriptedRuntime {
     pub(crate) async fn cancelled(&self) {
         self.cancelled.clone().wait_for(|cancelled| *cancelled).await.unwrap();
     }
+
+    /// Waits until the process was asked `times` times how it is.
+    pub(crate) async fn probed(&self, times: usize) {
+        self.probes.clone().wait_for(|probes| *probes >= times).await.unwrap();
+    }
+}
+
+/// How the process behaves towards its owner.
+enum Manner {
+    Answering,
+    Stuck,
 }
 
 struct Service {
+    manner: Manner,
+    probed: watch::Sender<usize>,
     cancelled: watch::Sender<bool>,
 }
 
@@ -112,11 +136,18 @@ impl Runtime for Service {
     }
 
     async fn health(&self, _: Request<v1::HealthRequest>) -> Result<Response<v1::HealthReply>, Status> {
-        not_scripted()
+        self.probed.send_modify(|probes| *probes += 1);
+        match self.manner {
+            Manner::Answering => Ok(Response::new(v1::HealthReply::default())),
+            Manner::Stuck => std::future::pending().await,
+        }
     }
 
     async fn load_model(&self, _: Request<v1::LoadModelRequest>) -> Result<Response<v1::ModelInfo>, Status> {
-        not_scripted()
+        match self.manner {
+            Manner::Answering => not_scripted(),
+            Manner::Stuck => std::future::pending().await,
+        }
     }
 
     async fn inspect_adapter(

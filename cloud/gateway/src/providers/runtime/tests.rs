@@ -1,6 +1,7 @@
 //! The provider in front of a scripted model process, and what each of its answers means.
 
 use futures_util::TryStreamExt;
+use synesis_proto::channel;
 
 use super::*;
 use crate::testing::scripted_runtime::{self, ScriptedRuntime};
