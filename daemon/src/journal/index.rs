@@ -57,7 +57,7 @@ impl Open {
     /// What it counts against the limit of the day of `now`.
     fn committed(&self, now: SystemTime) -> NanoUsd {
         let age = i64::try_from(ms(since_epoch(now))).unwrap_or(i64::MAX).saturating_sub(self.intent.at_ms);
-        // No answer takes a day; a request that is older cannot be charged today, even if its receipt never comes.
+        // A request that is a day old is charged to another day, even if its receipt never comes.
         if age >= DAY_MS {
             return NanoUsd::ZERO;
         }
@@ -100,6 +100,11 @@ impl Index {
         u32::try_from(self.open.len()).unwrap_or(u32::MAX)
     }
 
+    /// Every open request and the identity it was sent under, the running ones included.
+    pub(super) fn open_requests(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.open.iter().map(|(request_id, open)| (request_id.as_str(), open.intent.device_id.as_str()))
+    }
+
     /// ULIDs sort by time, so the oldest comes first.
     pub(super) fn unsettled(&self) -> Vec<Intent> {
         self.open.values().filter(|open| !open.in_flight).map(|open| open.intent.clone()).collect()
@@ -130,18 +135,22 @@ impl Index {
         Ok(false)
     }
 
-    /// Takes a receipt in: its request is charged, and no longer open.
-    pub(super) fn settle(&mut self, receipt: &Receipt) {
+    /// Takes a receipt in: its request, begun at `begun_at_ms` by this device's clock, is charged and no longer open.
+    /// It is charged to the day it was begun on: what was promised and what was charged go by the same clock. Only for a
+    /// request that nobody remembers does the gateway's clock count.
+    pub(super) fn settle(&mut self, receipt: &Receipt, begun_at_ms: Option<i64>) {
         self.close(&receipt.request_id);
         let link = Link { hash: receipt.hash(), prev_hash: receipt.prev_hash };
         self.seq_of.insert(receipt.request_id.clone(), receipt.seq);
         self.chain.insert((receipt.device.clone(), receipt.seq), link);
-        let day = u64::try_from(receipt.issued_at_ms).unwrap_or(0) / ms(DAY);
+        let at_ms = begun_at_ms.unwrap_or(receipt.issued_at_ms);
+        let day = u64::try_from(at_ms).unwrap_or(0) / ms(DAY);
         let spent = self.spent.entry(day).or_default();
         *spent = spent.checked_add(receipt.net).unwrap_or(MOST);
     }
 
-    /// What counts against the limit of the UTC day of `now`: its receipts, and what open requests may still cost.
+    /// What counts against the limit of the UTC day of `now`: what its requests were charged, and what open ones may
+    /// still cost.
     pub(super) fn committed(&self, now: SystemTime) -> NanoUsd {
         let spent = self.spent.get(&(ms(since_epoch(now)) / ms(DAY))).copied().unwrap_or_default();
         let mut open = self.open.values().map(|open| open.committed(now));
@@ -207,10 +216,10 @@ mod tests {
         let second = receipt(2, "b", first.hash());
         let mut index = Index::default();
         assert_eq!(index.check(&second), Ok(false));
-        index.settle(&second);
+        index.settle(&second, None);
         assert_eq!(index.check(&receipt(1, "x", [0; 32])), Err(ChainFault::After(2)));
         assert_eq!(index.check(&first), Ok(false));
-        index.settle(&first);
+        index.settle(&first, None);
         assert_eq!(index.check(&first), Ok(true), "the same one again is known");
     }
 
@@ -218,7 +227,7 @@ mod tests {
     fn a_second_version_of_the_chain_is_noticed() {
         let first = receipt(1, "a", [0; 32]);
         let mut index = Index::default();
-        index.settle(&first);
+        index.settle(&first, None);
         assert_eq!(index.check(&receipt(1, "b", [0; 32])), Err(ChainFault::Fork(1)));
         assert_eq!(index.check(&receipt(2, "b", [7; 32])), Err(ChainFault::Before(1)));
         assert_eq!(index.check(&receipt(2, "a", first.hash())), Err(ChainFault::ChargedTwice(1)));
@@ -230,9 +239,18 @@ mod tests {
         let first = receipt(1, "a", [0; 32]);
         let second = receipt(2, "b", first.hash());
         let mut index = Index::default();
-        index.settle(&first);
-        index.settle(&second);
+        index.settle(&first, None);
+        index.settle(&second, None);
         assert_eq!(index.committed(day(3)), NanoUsd::from_i64(206));
+        assert_eq!(index.committed(day(4)), NanoUsd::ZERO);
+    }
+
+    #[test]
+    fn a_receipt_counts_on_the_day_its_request_was_begun_on_whatever_the_gateway_s_clock_says() {
+        let mut index = Index::default();
+        index.begin(intent("a"));
+        index.settle(&Receipt { issued_at_ms: DAY_MS * 4 + 1, ..receipt(1, "a", [0; 32]) }, Some(DAY_MS * 3));
+        assert_eq!(index.committed(day(3)), NanoUsd::from_i64(103));
         assert_eq!(index.committed(day(4)), NanoUsd::ZERO);
     }
 
@@ -247,7 +265,7 @@ mod tests {
         index.end("b");
         assert_eq!(index.committed(day(3)), NanoUsd::from_i64(130), "given up before its hold was known");
         assert_eq!(index.committed(day(4)), NanoUsd::ZERO, "what is a day old is not charged today");
-        index.settle(&receipt(1, "a", [0; 32]));
+        index.settle(&receipt(1, "a", [0; 32]), Some(DAY_MS * 3));
         index.close("b");
         assert_eq!(index.committed(day(3)), NanoUsd::from_i64(103));
         index.open(Intent { most_nanousd: Some(i64::MAX), ..intent("c") });

@@ -8,7 +8,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -69,10 +69,13 @@ impl DeviceJournal {
     /// When the file is not ours, damaged beyond reading, or cannot be opened.
     pub async fn open(folder: &Path) -> Result<(Self, Recovery), JournalError> {
         let (rows, recovery) = Journal::open(folder)?;
-        let mut index = Index::default();
+        let (mut index, mut begun) = (Index::default(), HashMap::new());
         for row in rows.rows(INTENT).await? {
             match serde_json::from_slice::<Intent>(&row.body) {
-                Ok(intent) => index.open(intent),
+                Ok(intent) => {
+                    begun.insert(intent.request_id.clone(), intent.at_ms);
+                    index.open(intent);
+                }
                 Err(error) => {
                     tracing::error!(row = row.seq, %error, "an intent in the journal cannot be read")
                 }
@@ -85,7 +88,7 @@ impl DeviceJournal {
             // Damaged or not, a receipt arrived for it: the request is not open.
             index.close(&row.key);
             match (&row.fault, SignedReceipt::from_bytes(&row.body)) {
-                (None, Ok(signed)) => index.settle(&signed.receipt),
+                (None, Ok(signed)) => index.settle(&signed.receipt, begun.get(&row.key).copied()),
                 // Whatever it says now, the receipts beside it are not measured by it.
                 _ => tracing::error!(
                     row = row.seq,
@@ -148,6 +151,31 @@ impl DeviceJournal {
         Ok(())
     }
 
+    /// How many requests of the identity `device_id` wait for their receipt, the running ones included.
+    pub fn open_of(&self, device_id: &str) -> usize {
+        self.index().open_requests().filter(|(_, device)| *device == device_id).count()
+    }
+
+    /// Closes every open request that was sent under another identity than `kept`: nobody can settle it any more.
+    ///
+    /// # Errors
+    /// When the store cannot take it; what is left stays open.
+    pub async fn abandon(&self, kept: Option<&str>) -> Result<(), JournalError> {
+        let lost: Vec<String> = {
+            let index = self.index();
+            let lost = index.open_requests().filter(|(_, device)| Some(*device) != kept);
+            lost.map(|(request_id, _)| request_id.to_owned()).collect()
+        };
+        for request_id in lost {
+            self.close(&request_id, OutcomeKind::Abandoned).await?;
+            tracing::warn!(
+                request = request_id,
+                "a request was abandoned with its identity; it may have been charged"
+            );
+        }
+        Ok(())
+    }
+
     /// Keeps the keys that this device was told at enrolment to check receipts with. They outlive the identity, as
     /// the receipts do.
     ///
@@ -184,8 +212,8 @@ impl DeviceJournal {
         self.pending.subscribe()
     }
 
-    /// What counts against the device's limit for the UTC day of `now`: the receipts issued on it, and what open
-    /// requests may still cost. Saturates at the largest amount.
+    /// What counts against the device's limit for the UTC day of `now`: what requests begun on it were charged,
+    /// and what open ones may still cost. Saturates at the largest amount.
     pub fn committed(&self, now: SystemTime) -> NanoUsd {
         self.index().committed(now)
     }

@@ -61,7 +61,7 @@ impl DeviceJournal {
         // One that was left behind comes first.
         while storing.join_next().await.is_some() {}
         if !self.index().check(receipt)? {
-            storing.spawn(self.clone().store(signed.clone(), bytes.to_vec()));
+            storing.spawn(self.clone().store(signed.clone(), bytes.to_vec(), intent.at_ms));
             match storing.join_next().await {
                 Some(Ok(stored)) => stored?,
                 Some(Err(_)) | None => return Err(JournalError::Closing.into()),
@@ -70,9 +70,14 @@ impl DeviceJournal {
         Ok(signed)
     }
 
-    async fn store(self, signed: SignedReceipt, bytes: Vec<u8>) -> Result<(), JournalError> {
+    async fn store(
+        self,
+        signed: SignedReceipt,
+        bytes: Vec<u8>,
+        begun_at_ms: i64,
+    ) -> Result<(), JournalError> {
         self.rows.append(RECEIPT, &signed.receipt.request_id, bytes).await?;
-        self.index().settle(&signed.receipt);
+        self.index().settle(&signed.receipt, Some(begun_at_ms));
         self.publish();
         Ok(())
     }

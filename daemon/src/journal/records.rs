@@ -39,6 +39,8 @@ pub enum OutcomeKind {
     Released,
     /// The gateway never heard of it.
     NeverArrived,
+    /// Nobody can ask the gateway about it any more: the identity it was sent under is gone. It may have been charged.
+    Abandoned,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -286,3 +286,33 @@ async fn a_journal_that_takes_no_writes_lets_nothing_leave() {
     assert_eq!(*journal.pending().borrow(), 0);
     assert!(journal.unsettled().is_empty());
 }
+
+#[tokio::test]
+async fn a_receipt_dated_another_day_counts_on_its_request_s_day_also_after_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder).await;
+    let tomorrow = Receipt { issued_at_ms: NOW_MS + 24 * 60 * 60 * 1000, ..receipt(1, "r1", [0; 32]) };
+    charge(&journal, &tomorrow).await;
+    let (today, day) = (NanoUsd::from_i64(103), std::time::Duration::from_secs(24 * 60 * 60));
+    assert_eq!((journal.committed(now()), journal.committed(now() + day)), (today, NanoUsd::ZERO));
+    journal.shut().await;
+    drop(journal);
+    let journal = open(&folder).await;
+    assert_eq!((journal.committed(now()), journal.committed(now() + day)), (today, NanoUsd::ZERO));
+}
+
+#[tokio::test]
+async fn requests_of_an_identity_that_is_gone_are_abandoned_and_stay_closed() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder).await;
+    drop(journal.begin(intent("kept")).await.unwrap());
+    drop(journal.begin(Intent { device_id: "gone".to_owned(), ..intent("lost") }).await.unwrap());
+    assert_eq!((journal.open_of("device"), journal.open_of("gone")), (1, 1));
+    journal.abandon(Some("device")).await.unwrap();
+    assert_eq!(journal.unsettled(), [intent("kept")]);
+    journal.abandon(None).await.unwrap();
+    assert_eq!(*journal.pending().borrow(), 0);
+    journal.shut().await;
+    drop(journal);
+    assert_eq!(*open(&folder).await.pending().borrow(), 0);
+}
