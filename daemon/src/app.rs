@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synesis_mesh::identity::IdentityError;
 use synesis_privacy::Policy;
 use synesis_supervise::sd::Notifier;
 use synesis_supervise::{
@@ -46,9 +45,6 @@ pub enum AppError {
     /// The journal cannot be opened.
     #[error("the journal below paths.state_dir cannot be opened")]
     Journal(#[source] JournalError),
-    /// This device's identity cannot be read.
-    #[error("this device's identity below paths.state_dir cannot be read")]
-    Identity(#[source] IdentityError),
     /// Signals cannot be listened to.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
@@ -137,8 +133,7 @@ impl Daemon {
             JournalKeeper::open(&folders.state).await.map_err(AppError::Journal)?;
         let endpoints = config.gateway.endpoints.iter().map(ToString::to_string).collect();
         let TunnelParts { handle: tunnel, identity, view, device_id, keeper: keeper_of_tunnel } =
-            tunnel::prepare(folders.identity(), endpoints, feeds.for_tunnel, journal.clone())
-                .map_err(AppError::Identity)?;
+            tunnel::prepare(folders.identity(), endpoints, feeds.for_tunnel, journal.clone());
         let uplink = Uplink { tunnel: view, device_id, pending_receipts: journal.pending() };
         let budget = Budget::new(config.billing.daily_limit_usd);
         let escalation = Escalation { tunnel, identity: identity.watch(), journal, budget };
@@ -151,6 +146,7 @@ impl Daemon {
             escalation,
             sessions: Sessions::default(),
             privacy: privacy_rules(),
+            damage: identity.damage(),
         };
 
         let handles = Handles {

@@ -14,6 +14,7 @@ use synesis_ledger::SignedReceipt;
 use synesis_privacy::{Message, Policy};
 use synesis_proto::runtime::v1::generate_event::Event;
 use synesis_proto::runtime::v1::{Chat, ChatMessage, GenerateRequest, Sampling, generate_request};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -23,6 +24,7 @@ use crate::escalation::{Escalation, Wishes};
 use crate::model::{ModelError, ModelHandle};
 use crate::route::{CloudWhy, Decision, LocalWhy, Mode, RefuseWhy};
 use crate::sessions::{Session, Sessions};
+use crate::tunnel::Damage;
 use check::check;
 pub use driven::Driven;
 pub use error::AskError;
@@ -137,6 +139,8 @@ pub struct Asker {
     pub sessions: Sessions,
     /// The privacy rules; none: they are not usable, and nothing may leave.
     pub privacy: Option<Arc<Policy>>,
+    /// Why this device's identity cannot be read, if that is so.
+    pub damage: watch::Receiver<Option<Damage>>,
 }
 
 impl Asker {

@@ -93,10 +93,13 @@ impl Asker {
                 "ask with --local, or change privacy.consent".to_owned(),
             ),
             RefuseWhy::DetectorsFailed => return AskError::rules_unusable(),
-            RefuseWhy::NotEnrolled => (
-                "this device is not enrolled with a gateway".to_owned(),
-                "run `synctl enroll`, or ask with --local".to_owned(),
-            ),
+            RefuseWhy::NotEnrolled => match &*self.damage.borrow() {
+                Some(damage) => (damage.reason.clone(), format!("ask with --local; else {}", damage.next_step)),
+                None => (
+                    "this device is not enrolled with a gateway".to_owned(),
+                    "run `synctl enroll`, or ask with --local".to_owned(),
+                ),
+            },
             RefuseWhy::Revoked => (
                 "the gateway revoked this device".to_owned(),
                 "ask its operator for a new token and run `synctl unenroll`, then `synctl enroll`; or ask with --local".to_owned(),

@@ -15,7 +15,7 @@ async fn a_caller_who_leaves_in_the_middle_does_not_burn_the_token() {
     let (journal, _) = DeviceJournal::open(folder.path()).await.unwrap();
     let (_, vitals) = watch::channel(None);
     let at = folder.path().join("identity");
-    let parts = tunnel::prepare(at.clone(), Vec::new(), vitals, journal.clone()).unwrap();
+    let parts = tunnel::prepare(at.clone(), Vec::new(), vitals, journal.clone());
     let TunnelParts { identity, .. } = parts;
 
     let mut newcomer = tokio::select! {

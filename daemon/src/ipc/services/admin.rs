@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::app::Handles;
 use crate::ipc::{convert, status};
 use crate::node::NodeView;
-use crate::tunnel::{EnrolmentError, Identity, Unanswered};
+use crate::tunnel::{Identity, Unanswered};
 
 /// The service.
 #[derive(Debug)]
@@ -73,9 +73,6 @@ impl Admin for AdminService {
 
 impl AdminService {
     fn enrolled(&self) -> Result<(), Status> {
-        match *self.identity.watch().borrow() {
-            Some(_) => Ok(()),
-            None => Err(status::refuse(EnrolmentError::NotEnrolled)),
-        }
+        self.identity.present().map_err(status::refuse)
     }
 }

@@ -25,6 +25,15 @@ impl From<EnrolmentError> for Problem {
                 "this device is not enrolled with a gateway",
                 "run `synctl enroll --gateway HOST:PORT --ca FILE --token-file FILE`",
             ),
+            EnrolmentError::Unreadable(damage) => {
+                Problem::new(Code::FailedPrecondition, reason::STORE_FAILED, damage.reason, damage.next_step)
+            }
+            EnrolmentError::ReceiptsOpen(_) => Problem::new(
+                Code::FailedPrecondition,
+                reason::BUSY,
+                message,
+                "wait until they are settled: synctl status",
+            ),
             EnrolmentError::Enroll(error) => not_let_in(error),
             EnrolmentError::Journal(error) => error.into(),
             EnrolmentError::Closing => Problem::new(

@@ -15,6 +15,7 @@ use crate::adapters::AdapterError;
 use crate::ask::CallerGone;
 use crate::model::ModelError;
 use crate::sessions::SessionError;
+use crate::tunnel::Damage;
 
 const SECRET: &str = "/secret/path";
 
@@ -90,6 +91,8 @@ fn enrolments() -> Vec<EnrolmentError> {
     let mut all = vec![
         EnrolmentError::AlreadyEnrolled(text("d")),
         EnrolmentError::NotEnrolled,
+        EnrolmentError::Unreadable(Damage { reason: text("it is cut short"), next_step: text("restore it") }),
+        EnrolmentError::ReceiptsOpen(2),
         EnrolmentError::Journal(JournalError::Store(store_error())),
         EnrolmentError::Store(file_error()),
         EnrolmentError::Closing,

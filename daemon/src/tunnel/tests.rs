@@ -1,0 +1,139 @@
+//! A stored identity that cannot be read, and requests that are open when an identity is put off.
+
+use std::fs;
+
+use synesis_mesh::identity::{Ca, CaKind, DeviceKey};
+use synesis_supervise::{HealthBoard, State};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::journal::Intent;
+
+const DEVICE: &str = "6f1c2a52-3a0c-4b52-9a3e-2f6d4f6f0a11";
+
+struct Place {
+    folder: TempDir,
+    journal: DeviceJournal,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let (journal, _) = DeviceJournal::open(folder.path()).await.unwrap();
+        Self { folder, journal }
+    }
+
+    fn identity(&self) -> PathBuf {
+        self.folder.path().join("identity")
+    }
+
+    fn parts(&self) -> TunnelParts {
+        prepare(self.identity(), Vec::new(), watch::channel(None).1, self.journal.clone())
+    }
+
+    /// Stores a whole identity.
+    fn enrolled(&self) {
+        let domain = "test.internal".parse().unwrap();
+        let ca = Ca::generate(CaKind::Device, &domain).unwrap();
+        let key = DeviceKey::generate().unwrap();
+        let device_id = DEVICE.parse().unwrap();
+        let chain = ca.sign_device_csr(&key.csr_der().unwrap(), device_id).unwrap().chain;
+        let identity = DeviceIdentity {
+            device_id,
+            account: "acme".to_owned(),
+            trust_domain: domain,
+            key,
+            ca: chain.clone(),
+            chain,
+            receipt_keys: Vec::new(),
+            gateway: "127.0.0.1:1".to_owned(),
+        };
+        identity.save(&self.identity()).unwrap();
+    }
+
+    /// A request of `device` whose receipt never came.
+    async fn ask(&self, device: &str) {
+        let intent = Intent {
+            request_id: format!("request of {device}"),
+            device_id: device.to_owned(),
+            redacted_hash: String::new(),
+            detector_version: String::new(),
+            at_ms: 0,
+            most_nanousd: None,
+        };
+        drop(self.journal.begin(intent).await.unwrap());
+    }
+
+    fn cut_short(&self) {
+        let file = self.identity().join("identity.json");
+        let text = fs::read(&file).unwrap();
+        fs::write(&file, &text[..text.len() / 2]).unwrap();
+    }
+
+    fn lose_the_key(&self) {
+        let key = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "key");
+        let files = fs::read_dir(self.identity()).unwrap().map(|entry| entry.unwrap().path());
+        fs::remove_file(files.into_iter().find(key).unwrap()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_identity_that_cannot_be_read_is_told_and_refuses_enrolment_until_it_is_put_off() {
+    for damage in [Place::cut_short, Place::lose_the_key] {
+        let place = Place::new().await;
+        place.enrolled();
+        damage(&place);
+        place.ask(DEVICE).await;
+        let TunnelParts { identity, view, device_id, mut keeper, .. } = place.parts();
+        assert_eq!(*device_id.borrow(), None);
+        assert_eq!(view.borrow().state, TunnelState::Offline);
+
+        let (board, stop) = (HealthBoard::new(), CancellationToken::new());
+        let cx = Context::detached(&board, "tunnel", stop.clone());
+        let mut health = board.subscribe();
+        let check = async {
+            let row = health.wait_for(|rows| rows.iter().any(|row| row.state == State::Degraded)).await;
+            let row = row.unwrap()[0].clone();
+            assert!(row.reason.starts_with("the identity cannot be read: "), "{row:?}");
+            let folder = place.identity().display().to_string();
+            assert!(row.next_step.contains(&folder) && row.next_step.contains("synctl unenroll"), "{row:?}");
+
+            let refused = identity.enroll("127.0.0.1:1", b"", "token").await.unwrap_err();
+            assert_eq!(refused.to_string(), row.reason);
+            assert!(matches!(identity.present(), Err(EnrolmentError::Unreadable(_))));
+
+            identity.unenroll().await.unwrap();
+            assert!(fs::read_dir(place.identity()).unwrap().next().is_none(), "the broken files are gone");
+            assert_eq!(*place.journal.pending().borrow(), 0, "nobody can settle it");
+            health.wait_for(|rows| rows[0].state == State::Ready).await.unwrap();
+            assert_eq!(view.borrow().state, TunnelState::Unenrolled);
+            let refused = identity.enroll("127.0.0.1:1", b"no certificate", "token").await.unwrap_err();
+            assert!(matches!(refused, EnrolmentError::Enroll(_)), "{refused:?}");
+            stop.cancel();
+        };
+        let (ended, ()) = tokio::join!(keeper.run(&cx), check);
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_identity_with_open_receipts_is_not_put_off_but_those_of_a_gone_one_do_not_count() {
+    let place = Place::new().await;
+    place.enrolled();
+    place.ask(DEVICE).await;
+    place.ask("an older identity").await;
+    let TunnelParts { identity, .. } = place.parts();
+    let refused = identity.unenroll().await.unwrap_err();
+    assert!(matches!(refused, EnrolmentError::ReceiptsOpen(1)), "{refused:?}");
+    assert!(
+        identity.watch().borrow().is_some() && DeviceIdentity::load(&place.identity()).unwrap().is_some()
+    );
+    assert_eq!(*place.journal.pending().borrow(), 2);
+
+    let settled = crate::journal::OutcomeKind::Released;
+    place.journal.close(&format!("request of {DEVICE}"), settled).await.unwrap();
+    identity.unenroll().await.unwrap();
+    assert_eq!(*place.journal.pending().borrow(), 0);
+    assert!(DeviceIdentity::load(&place.identity()).unwrap().is_none());
+}
