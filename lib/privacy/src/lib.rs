@@ -27,4 +27,4 @@ pub use restore::Restorer;
 pub use vault::{Vault, VaultFull};
 
 /// Names the rule set in audit lines and receipts; changes whenever a rule does.
-pub const DETECTOR_VERSION: &str = "rules-1";
+pub const DETECTOR_VERSION: &str = "rules-2";

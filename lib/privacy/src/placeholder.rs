@@ -37,15 +37,33 @@ pub(crate) enum Shape {
     Other,
 }
 
+/// Longer than any kind with its number.
+const MAX_NAME: usize = 48;
+
 /// Looks at `text`, which starts with `[`: a known kind in any case, `_`, one to eight ASCII letters or digits
-/// with at least one digit (so that `env[API_KEY_NAME]` in code is none), `]`.
+/// with at least one digit (so that `env[API_KEY_NAME]` in code is none), `]`. Each `_` may be escaped as Markdown
+/// does, `\_`.
 pub(crate) fn shape(text: &[u8]) -> Shape {
     let Some((b'[', body)) = text.split_first() else { return Shape::Other };
-    let len = body.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
-    let (name, rest) = body.split_at(len);
-    match rest.first() {
+    let (mut name, mut len, mut at) = ([0; MAX_NAME], 0, 0);
+    while let Some(byte) = body.get(at) {
+        let (byte, width) = match (byte, body.get(at + 1)) {
+            (b'\\', Some(b'_')) => (b'_', 2),
+            (b'\\', None) => (b'_', 1),
+            (byte, _) => (*byte, 1),
+        };
+        if byte != b'_' && !byte.is_ascii_alphanumeric() {
+            break;
+        }
+        let Some(place) = name.get_mut(len) else { return Shape::Other };
+        *place = byte;
+        len += 1;
+        at += width;
+    }
+    let name = &name[..len];
+    match body.get(at) {
         None if could_become_one(name) => Shape::Unfinished,
-        Some(b']') if is_one(name) => Shape::Whole(len + 2),
+        Some(b']') if is_one(name) => Shape::Whole(at + 2),
         _ => Shape::Other,
     }
 }
@@ -93,16 +111,27 @@ mod tests {
 
     #[test]
     fn every_beginning_of_a_placeholder_is_unfinished() {
-        let text = b"[db_connection_7f3k]";
-        for cut in 1..text.len() {
-            assert_eq!(shape(&text[..cut]), Shape::Unfinished, "cut at {cut}");
+        for text in [&b"[db_connection_7f3k]"[..], br"[DB\_CONNECTION\_7F3K]"] {
+            for cut in 1..text.len() {
+                assert_eq!(shape(&text[..cut]), Shape::Unfinished, "cut at {cut}");
+            }
+            assert_eq!(shape(text), Shape::Whole(text.len()));
         }
     }
 
     #[test]
     fn other_brackets_are_told_apart_at_once() {
-        for text in ["[x", "[EMAIL]", "[EMAIL_]", "[EMAIL_ABCD]", "[API_KEY_NAME]", "[EMAIL_123456789", "[E-"]
-        {
+        for text in [
+            "[x",
+            "[EMAIL]",
+            "[EMAIL_]",
+            "[EMAIL_ABCD]",
+            "[API_KEY_NAME]",
+            "[EMAIL_123456789",
+            "[E-",
+            r"[EMAIL\x",
+            r"[EMAIL\\_7",
+        ] {
             assert_eq!(shape(text.as_bytes()), Shape::Other, "{text}");
         }
     }

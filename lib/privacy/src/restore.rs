@@ -58,7 +58,7 @@ impl Restorer {
     }
 
     fn put_back(&mut self, token: &str, out: &mut String) {
-        match self.values.get(&token.to_ascii_uppercase()) {
+        match self.values.get(&token.replace('\\', "").to_ascii_uppercase()) {
             Some(entry) => out.push_str(&entry.value),
             None => {
                 out.push_str(token);

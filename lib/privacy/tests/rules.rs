@@ -370,3 +370,131 @@ fn spans_are_byte_offsets_and_name_their_rule() {
     assert_eq!(span.rule, "email");
     assert_eq!(preview.text, format!("Grüße an {}", span.placeholder));
 }
+
+#[test]
+fn an_escape_in_front_of_a_value_does_not_hide_it() {
+    let token = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+    let log = format!("{{\"log\":\"cfg\\n{token}\\n4111111111111111\\n10.3.4.5\\n\"}}");
+    assert_found(&[
+        (Kind::ApiKey, &log, token),
+        (Kind::CreditCard, &log, "4111111111111111"),
+        (Kind::IpAddress, &log, "10.3.4.5"),
+        (Kind::FilePathUser, "cd\\n/home/anna/x", "anna"),
+        (Kind::ApiKey, &format!("token%3D{token}"), token),
+        (Kind::ApiKey, &format!("a\\u003d{token}"), token),
+        (Kind::IpAddress, "host%2010.3.4.5", "10.3.4.5"),
+        (Kind::IpAddress, "x\\u002010.3.4.5", "10.3.4.5"),
+        (Kind::MacAddress, "x\\t00:1A:2b:3c:4D:5e", "00:1A:2b:3c:4D:5e"),
+        (Kind::Iban, "x\\r\\nDE89370400440532013000", "DE89370400440532013000"),
+        (Kind::Phone, "x\\n+49 30 901820", "+49 30 901820"),
+        (Kind::Email, "x\\nann@example.org", "ann@example.org"),
+        (Kind::Password, "x\\npass=hunter22", "hunter22"),
+        (Kind::DbConnection, "x\\npostgres://app:hunter22@db/x", "postgres://app:hunter22@db/x"),
+        (Kind::DateOfBirth, "x\\nDOB: 1988-05-03", "1988-05-03"),
+    ]);
+    assert_untouched(&["C:\\new\\table\\r2.10", "%d10.3.4", "xn10.3.4.5"]);
+}
+
+#[test]
+fn passwords_are_found_behind_their_label_in_common_layouts() {
+    assert_found(&[
+        (Kind::Password, "Password:\n  hunter22\n", "hunter22"),
+        (Kind::Password, "password: |\n  hunter22\n", "hunter22"),
+        (Kind::Password, "{\"name\":\"DB_PASSWORD\",\"value\":\"hunter22\"}", "hunter22"),
+        (Kind::Password, "- name: DB_PASSWORD\n  value: hunter22\n", "hunter22"),
+        (Kind::Password, "<add key=\"Password\" value=\"hunter22\"/>", "hunter22"),
+        (Kind::Password, "| password | hunter22 |", "hunter22"),
+        (Kind::Password, "password: swordfish.", "swordfish"),
+        (Kind::Password, "(password: swordfish)", "swordfish"),
+        (Kind::Password, "{user: a, password: sunshine}", "sunshine"),
+        (Kind::Password, "password: sunshine, host: db1", "sunshine"),
+        (Kind::Password, "password: sunshine # prod", "sunshine"),
+        (Kind::Password, "password: sunshine  \nx", "sunshine"),
+        (Kind::Password, "password: admin", "admin"),
+        (Kind::Password, "password: abc12", "abc12"),
+        (Kind::Password, "password: 1234", "1234"),
+        (Kind::Password, "db_password=blue_monkey", "blue_monkey"),
+        (Kind::Password, "export db_password=blue_monkey\n", "blue_monkey"),
+    ]);
+    assert_untouched(&[
+        "password: String,",
+        "password: None",
+        "password: null",
+        "password: true",
+        "password: str",
+        "password = new_password;",
+        "connect(password=db_password)",
+        "connect(db_password=user_entry, x=1)",
+        "let user = User { name, password: hashed };",
+        "fn login(password: Secret, host: Host)",
+        "| password | string | required |",
+        "password:\n    min: 8",
+        "password_max_age: 3600",
+        "Password:\n- at least eight characters",
+    ]);
+}
+
+#[test]
+fn real_passwords_are_not_taken_for_stand_ins() {
+    assert_found(&[
+        (Kind::Password, "\"password\": \"My_Dog_Rex_2019!\"", "My_Dog_Rex_2019!"),
+        (Kind::Password, "password: Winter(2024)!", "Winter(2024)!"),
+        (Kind::Password, "password=Environment#24", "Environment#24"),
+        (Kind::Password, "password=11111111", "11111111"),
+        (Kind::Password, "PASSWORD=XK_92_QP", "XK_92_QP"),
+    ]);
+    assert_untouched(&[
+        "\"password\": \"my_password\"",
+        "\"password\": \"YOUR_PASSWORD_HERE\"",
+        "password = read(2024)",
+        "password = os.environ.get('X')",
+        "password=xxxxxxxx",
+    ]);
+}
+
+#[test]
+fn values_are_hidden_to_their_end() {
+    assert_found(&[
+        (Kind::Password, "password=O'Brien2024!", "O'Brien2024!"),
+        (Kind::Password, "PASSWORD=Pa55<word!", "Pa55<word!"),
+        (Kind::Password, "WIFI_PASSPHRASE=correct horse battery staple", "correct horse battery staple"),
+        (Kind::Password, "passphrase: correct horse battery staple\nx", "correct horse battery staple"),
+        (Kind::Password, "password: \"open sesame 7\nnext", "open sesame 7"),
+    ]);
+    assert_untouched(&["passphrase: the words that you chose", "println!(\"password: \", user.id2)"]);
+}
+
+#[test]
+fn every_url_of_a_token_is_looked_at() {
+    assert_found(&[
+        (
+            Kind::UrlCredentials,
+            "https://ghproxy.com/https://oauth2:s3cretpw@gitlab.com/x.git",
+            "oauth2:s3cretpw",
+        ),
+        (Kind::UrlCredentials, "https://x.org/?target=https://u:p4ssw0rd@h/", "u:p4ssw0rd"),
+        (Kind::UrlCredentials, "https://a.example,https://u:p4ss@b", "u:p4ss"),
+        (Kind::UrlCredentials, "https://a:b1@c,https://u:p4ss@b", "u:p4ss"),
+    ]);
+}
+
+#[test]
+fn encoded_mail_addresses_are_found() {
+    assert_found(&[
+        (Kind::Email, "?to=ann%40example.org&x", "ann%40example.org"),
+        (Kind::Email, "ann&#64;example.org", "ann&#64;example.org"),
+        (Kind::Email, "ann&#x40;example.org", "ann&#x40;example.org"),
+        (Kind::Email, "ann\\u0040example.org", "ann\\u0040example.org"),
+    ]);
+    assert_untouched(&["/%40types%2Fnode", "react%4018.2.0"]);
+}
+
+#[test]
+fn basic_credentials_are_found() {
+    assert_found(&[
+        (Kind::GenericSecret, "Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        (Kind::Password, "curl -u admin:hunter22 https://x.org", "hunter22"),
+        (Kind::Password, "curl -s --user 'admin:open sesame' https://x.org", "open sesame"),
+    ]);
+    assert_untouched(&["docker run -u 1000:1000 x", "auth: Basic authentication", "curl -u $USER:$PASS x"]);
+}

@@ -86,3 +86,52 @@ fn debug_of_clear_text_shows_nothing() {
     let message = Message::new("user", "ann@example.org");
     assert_eq!(format!("{message:?}"), "Message(..)");
 }
+
+#[test]
+fn a_value_in_another_case_is_hidden_and_comes_back_as_typed() {
+    let policy = Policy::standard().unwrap();
+    let mut vault = Vault::with_seed(1);
+    redact(&policy, &mut vault, &[("user", "password: xK9fooBar")]);
+    let typed = "is XK9FOOBAR or xk9foobar the same as xK9fooBar?";
+    let sent = redact(&policy, &mut vault, &[("user", typed)]).remove(0);
+    assert!(!sent.to_lowercase().contains("xk9foobar"), "{sent}");
+    let mut restorer = vault.restorer();
+    assert_eq!(restorer.push(&sent) + &restorer.finish(), typed);
+}
+
+#[test]
+fn the_secret_inside_a_url_or_a_connection_string_is_hidden_alone() {
+    let policy = Policy::standard().unwrap();
+    for (first, secret) in [
+        ("postgres://app:Tr0ub4dor@db/app", "Tr0ub4dor"),
+        ("https://bob:Tr0ub4dor@git.example.org/x", "Tr0ub4dor"),
+        ("host=h port=1 user=u password=Tr0ub4dor now", "Tr0ub4dor"),
+        ("\"Server=db;User Id=sa;Password=Tr0ub4dor;\"", "Tr0ub4dor"),
+        ("jdbc:mysql://h:3306/d?user=u&password=Tr0ub4dor", "Tr0ub4dor"),
+        ("DB_PASSWORD=blue_monkey", "blue_monkey"),
+    ] {
+        let mut vault = Vault::with_seed(1);
+        let later = format!("is {secret} too short?");
+        let sent = redact(&policy, &mut vault, &[("user", first), ("user", &later)]).remove(1);
+        assert!(!sent.contains(secret), "{first}: {sent}");
+    }
+}
+
+#[test]
+fn a_password_that_is_a_common_word_does_not_hide_the_word() {
+    let policy = Policy::standard().unwrap();
+    let mut vault = Vault::with_seed(1);
+    let texts =
+        redact(&policy, &mut vault, &[("user", "password: admin"), ("user", "ask the admin of postgres")]);
+    assert_eq!(texts[1], "ask the admin of postgres");
+}
+
+#[test]
+fn a_placeholder_with_escaped_underscores_is_restored() {
+    let policy = Policy::standard().unwrap();
+    let mut vault = Vault::with_seed(1);
+    let held = redact(&policy, &mut vault, &[("user", "203.0.113.9")]).remove(0);
+    let mut restorer = vault.restorer();
+    assert_eq!(restorer.push(&held.replace('_', "\\_")) + &restorer.finish(), "203.0.113.9");
+    assert_eq!(restorer.unknown(), 0);
+}

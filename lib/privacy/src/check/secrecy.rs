@@ -16,6 +16,13 @@ const STAND_INS: &[&str] = &[
     "int",
     "number",
     "bytes",
+    "char",
+    "varchar",
+    "u32",
+    "u64",
+    "i32",
+    "i64",
+    "usize",
     "required",
     "optional",
     "redacted",
@@ -65,8 +72,17 @@ const STAND_INS: &[&str] = &[
     "csrf",
 ];
 /// Calls and lookups that read a value from somewhere else.
-const LOOKUPS: &[&str] =
-    &["environ", "process.env", "getenv", "secrets.", "config.", "settings.", "vault:", "os.env"];
+const LOOKUPS: &[&str] = &[
+    "environ[",
+    "environ.",
+    "process.env",
+    "getenv",
+    "secrets.",
+    "config.",
+    "settings.",
+    "vault:",
+    "os.env",
+];
 
 /// Whether `text` holds the place of a value by a word or a lookup that says so, or [by its shape](is_mask).
 pub(crate) fn is_stand_in(text: &str) -> bool {
@@ -76,13 +92,29 @@ pub(crate) fn is_stand_in(text: &str) -> bool {
         || is_constant(text.as_bytes())
         || STAND_INS.contains(&lower.as_str())
         || LOOKUPS.iter().any(|lookup| lower.contains(lookup))
-        || ((lower.starts_with("your") || lower.starts_with("my")) && lower.contains(['-', '_']))
+        || is_example(text)
+}
+
+/// `your_api_key`, `MY-PASSWORD`: whose value would stand there, in one case and without a digit.
+fn is_example(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let plain = text.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_'));
+    let one_case = text == lower || text == text.to_ascii_uppercase();
+    let whose = match lower.split(['-', '_']).next() {
+        Some("your") => true,
+        Some("my") => ["pass", "pwd", "key", "secret", "token", "value", "name", "user", "cred", "string"]
+            .iter()
+            .any(|word| lower.contains(word)),
+        _ => false,
+    };
+    plain && one_case && whose && lower.contains(['-', '_'])
 }
 
 /// Whether `text` is a mask or a variable: stars, `<redacted>`, `${NAME}`, `$NAME`.
 pub(crate) fn is_mask(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let same = bytes.first().is_none_or(|first| bytes.iter().all(|b| b == first));
+    // A row of one digit is a password that people choose.
+    let same = bytes.first().is_none_or(|first| !first.is_ascii_digit() && bytes.iter().all(|b| b == first));
     same || bytes.iter().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.' | b'-' | b'_' | b'#'))
         || !text.chars().any(char::is_alphanumeric)
         || (text.starts_with('<') && text.ends_with('>'))
@@ -91,12 +123,15 @@ pub(crate) fn is_mask(text: &str) -> bool {
         || is_variable(bytes)
 }
 
-/// `REPLACE_ME`, `DB_PASSWORD`, `AUTH_802_11_MODE`: the name of a constant.
+/// `REPLACE_ME`, `DB_PASSWORD`, `AUTH_802_11_MODE`: the name of a constant. One with a number has a word to it.
 fn is_constant(bytes: &[u8]) -> bool {
     let mut words = bytes.split(|b| *b == b'_');
     let capitals = |word: &[u8]| word.len() >= 2 && word.iter().all(u8::is_ascii_uppercase);
     let number = |word: &[u8]| !word.is_empty() && word.len() <= 3 && word.iter().all(u8::is_ascii_digit);
-    bytes.contains(&b'_')
+    let spelled = bytes.split(|b| *b == b'_').any(|word| word.len() >= 4);
+    let spelled = spelled || !bytes.iter().any(u8::is_ascii_digit);
+    spelled
+        && bytes.contains(&b'_')
         && words.next().is_some_and(capitals)
         && words.all(|word| capitals(word) || number(word))
 }
@@ -115,7 +150,10 @@ fn is_variable(bytes: &[u8]) -> bool {
 fn is_call(bytes: &[u8]) -> bool {
     let head =
         bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':')).count();
-    head > 1 && bytes.get(head) == Some(&b'(') && bytes[0].is_ascii_alphabetic()
+    // `Winter(2024)!` ends like no call.
+    let tail = bytes.iter().rposition(|b| *b == b')').and_then(|close| bytes.get(close + 1));
+    let ends = tail.is_none_or(|b| b".?;,[:)]}".contains(b));
+    head > 1 && bytes.get(head) == Some(&b'(') && bytes[0].is_ascii_alphabetic() && ends
 }
 
 /// Shannon entropy in bits a byte.

@@ -77,6 +77,17 @@ pub(super) fn around(view: &View<'_>, key: usize, value_end: usize) -> Option<Fi
     })
 }
 
+/// The password among the pairs of a connection string, or among the parameters of a URL.
+pub(super) fn password(text: &str) -> Option<&str> {
+    let separators = if text.contains("://") || text.contains(';') { &['?', '&', ';'][..] } else { &[' '] };
+    text.split(separators).find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        let is_password =
+            ["password", "pwd", "passwd"].iter().any(|name| key.trim().eq_ignore_ascii_case(name));
+        (is_password && !value.is_empty()).then_some(value)
+    })
+}
+
 fn skip_spaces_back(view: &View<'_>, at: usize) -> usize {
     view.run_back(at, 4, |b| b == b' ')
 }

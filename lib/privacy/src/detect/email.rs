@@ -14,12 +14,24 @@ const MAX_USERINFO: usize = 256;
 const FILE_ENDINGS: &[&str] =
     &["png", "jpg", "jpeg", "gif", "svg", "webp", "css", "html", "json", "yaml", "yml", "toml"];
 
-/// The address around the `@` at `at`.
-pub(super) fn around(view: &View<'_>, at: usize) -> Option<Finding> {
+/// How an `@` is written where it may not stand: in URLs, HTML and JSON.
+const ENCODED: &[&str] = &["%40", "&#64;", "&#x40;", "&commat;", r"\u0040"];
+
+/// The address around the encoded `@` that may begin at `at`.
+pub(super) fn around_encoded(view: &View<'_>, at: usize) -> Option<Finding> {
+    let rest = view.bytes.get(at..)?;
+    let sign = ENCODED
+        .iter()
+        .find(|sign| rest.get(..sign.len()).is_some_and(|head| head.eq_ignore_ascii_case(sign.as_bytes())))?;
+    around(view, at, sign.len())
+}
+
+/// The address around the `@` at `at`, which takes `width` bytes.
+pub(super) fn around(view: &View<'_>, at: usize, width: usize) -> Option<Finding> {
     let start = local_start(view, at)?;
-    let end = domain_end(view, at + 1)?;
+    let end = domain_end(view, at + width)?;
     // `git@host:path` is how repositories are written; it names a service, not a person.
-    if view.slice(start, at) == "git" || ends_userinfo(view, at) {
+    if view.slice(start, at) == "git" || (width == 1 && ends_userinfo(view, at)) {
         return None;
     }
     Some(Finding { start, end, kind: Kind::Email, rule: "email", evidence: Evidence::Shape })
@@ -42,6 +54,10 @@ fn local_start(view: &View<'_>, at: usize) -> Option<usize> {
     let mut start = at;
     while start > first {
         let byte = view.bytes[start - 1];
+        // The end of `\n`; that of `%2B` may belong to the address.
+        if view.edge(start) && !view.slice(start.saturating_sub(3), start).starts_with('%') {
+            break;
+        }
         if byte.is_ascii_alphanumeric() || b"._+-%'".contains(&byte) {
             start -= 1;
         } else if !byte.is_ascii() {

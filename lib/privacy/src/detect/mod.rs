@@ -82,22 +82,25 @@ impl Detector {
         let mut found = Vec::new();
         // Where the last private key block, URL or keyed secret ended: their insides need no second look by the
         // same rule.
-        let (mut after_key, mut after_url, mut after_secret) = (0, 0, 0);
+        let (mut after_key, mut after_url, mut after_secret, mut after_login) = (0, 0, 0, 0);
+        let mut token = url::Token::default();
         for hit in &hits {
             match hit.meaning {
                 Meaning::Cue(Cue::Wallet) => found.extend(number::wallet::after(&view, hit.end)),
                 Meaning::Cue(_) => {}
                 Meaning::Prefixed(rule) => found.extend(self.prefixed[rule].at(&view, hit.start)),
                 Meaning::Labelled(rule) => found.extend(self.labelled[rule].after(&view, hit)),
-                Meaning::Key(key) if hit.start >= after_secret => {
+                Meaning::Key(key) if hit.start >= after_secret.max(after_login) => {
                     let finding = keyed::after(&view, key, hit);
                     after_secret = finding.map_or(after_secret, |f| f.end);
                     found.extend(finding);
                 }
                 Meaning::Key(_) => {}
                 Meaning::Marker(Marker::Scheme) if hit.start >= after_url => {
-                    let (end, finding) = url::around(&view, hit.start);
+                    token = token.around(&view, hit.start);
+                    let (end, finding) = url::at(&view, hit.start, &token);
                     after_url = end;
+                    after_login = finding.map_or(after_login, |f| f.end);
                     found.extend(finding);
                 }
                 Meaning::Marker(Marker::Key) if hit.start >= after_key => {

@@ -21,6 +21,7 @@ pub(super) fn ipv4(view: &View<'_>, start: usize) -> Option<Finding> {
     let part_of_a_name = view
         .before(start)
         .is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
+        && !view.edge(start)
         || view.byte(end).is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         || (view.byte(end) == Some(b'-') && view.byte(end + 1).is_some_and(|b| b.is_ascii_alphanumeric()));
     if part_of_a_name || says_nothing(address) || is_version(view, start) {
@@ -100,7 +101,8 @@ pub(super) fn mac(view: &View<'_>, separator: usize) -> Option<Finding> {
     let mut hex = text.iter().filter(|b| b.is_ascii_hexdigit());
     let first = hex.next()?;
     let says_something = hex.any(|b| b != first) && !is_group_address(text);
-    (shaped && says_something && outside(view.before(start)) && closes(view, end, sign)).then_some(Finding {
+    let opens = outside(view.before(start)) || view.edge(start);
+    (shaped && says_something && opens && closes(view, end, sign)).then_some(Finding {
         start,
         end,
         kind: Kind::MacAddress,

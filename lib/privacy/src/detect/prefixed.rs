@@ -76,7 +76,7 @@ impl Prefixed {
             Before::Word => b.is_ascii_alphanumeric(),
             Before::Token => b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'),
         };
-        if view.before(at).is_some_and(forbidden) {
+        if view.before(at).is_some_and(forbidden) && !view.edge(at) {
             return None;
         }
         let (start, end) = hidden(&self.regex, view.text.get(at..)?)?;

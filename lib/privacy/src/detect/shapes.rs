@@ -16,14 +16,16 @@ pub(super) fn find(view: &View<'_>, found: &mut Vec<Finding>) {
     while at < bytes.len() {
         match bytes[at] {
             b'0'..=b'9' => {
-                if at >= after_number {
-                    after_number = number::at(view, at, found).max(at + 1);
-                }
                 // Only the beginning of a run starts a number.
-                at = view.run(at, usize::MAX, |b| b.is_ascii_digit());
+                let end = view.run(at, usize::MAX, |b| b.is_ascii_digit());
+                if at >= after_number {
+                    after_number = number_at(view, at, end, found);
+                }
+                at = end;
                 continue;
             }
-            b'@' => found.extend(email::around(view, at)),
+            b'@' => found.extend(email::around(view, at, 1)),
+            b'%' | b'&' | b'\\' => found.extend(email::around_encoded(view, at)),
             b'[' => found.extend(look_alike(view, at)),
             b':' => {
                 if at >= after_colons {
@@ -40,6 +42,21 @@ pub(super) fn find(view: &View<'_>, found: &mut Vec<Finding>) {
         }
         at += 1;
     }
+}
+
+/// Longest end of an escape that digits alone can be: the `0020` of `\u0020`.
+const MAX_ESCAPE: usize = 4;
+
+/// Looks at the run of digits from `at` to `end`, and, when it begins with the end of an escape, as in
+/// `%2010.1.2.3`, at what follows that. Returns the position up to which nothing else needs a look.
+fn number_at(view: &View<'_>, at: usize, end: usize, found: &mut Vec<Finding>) -> usize {
+    let known = found.len();
+    let mut after = number::at(view, at, found).max(at + 1);
+    let inner = (at + 1..end.min(at + 1 + MAX_ESCAPE)).find(|inner| view.edge(*inner));
+    if let (Some(inner), true) = (inner, found.len() == known) {
+        after = after.max(number::at(view, inner, found));
+    }
+    after
 }
 
 /// Text the user typed that has the shape of a placeholder: hidden like a value, so that it comes back as typed

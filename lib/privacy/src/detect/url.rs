@@ -50,16 +50,42 @@ const DATABASES: &[&str] = &[
     "hive",
 ];
 
-/// Looks at the URL whose `://` (or whose `jdbc:`) is at `marker`. Also returns where the URL ends, so that its
-/// inside is not looked at again.
-pub(super) fn around(view: &View<'_>, marker: usize) -> (usize, Option<Finding>) {
-    let end = end_of_url(view, marker);
-    if view.byte(marker) != Some(b':') {
-        return (end, jdbc(view, marker, end));
+/// The text without blanks around a URL, which may hold several: a proxy's, a redirect's, a list's. Kept while
+/// the URLs in it are looked at, so that each byte is passed over once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Token {
+    end: usize,
+    /// One past the last `@` before `end`; behind it no URL has credentials.
+    after_sign: usize,
+}
+
+impl Token {
+    /// The token that `marker` lies in: this one, or a new one.
+    pub(super) fn around(self, view: &View<'_>, marker: usize) -> Self {
+        if marker < self.end {
+            return self;
+        }
+        let end = end_of_url(view, marker);
+        let sign = view.bytes.get(marker..end).and_then(|bytes| bytes.iter().rposition(|b| *b == b'@'));
+        Self { end, after_sign: sign.map_or(marker, |at| marker + at + 1) }
     }
+}
+
+/// The credentials of the URL whose `://` (or whose `jdbc:`) is at `marker`. Also returns up to where no other URL
+/// needs a look: a second one may follow in the same token.
+pub(super) fn at(view: &View<'_>, marker: usize, token: &Token) -> (usize, Option<Finding>) {
+    if view.byte(marker) != Some(b':') {
+        return (token.end, jdbc(view, marker, token.end));
+    }
+    let finding = if marker < token.after_sign { with_scheme(view, marker, token) } else { None };
+    (finding.map_or(marker, |finding| finding.end), finding)
+}
+
+fn with_scheme(view: &View<'_>, marker: usize, token: &Token) -> Option<Finding> {
     let start = view.run_back(marker, 32, |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    let start = view.behind_escape(start, marker);
     let scheme = view.slice(start, marker).to_ascii_lowercase();
-    (end, credentials(view, start, marker + 3, end, &scheme))
+    credentials(view, start, marker + 3, token.end, &scheme)
 }
 
 fn end_of_url(view: &View<'_>, marker: usize) -> usize {
@@ -106,6 +132,13 @@ pub(super) fn userinfo_len(rest: &[u8]) -> Option<usize> {
     let port = rest[colon + 1..authority].iter().all(u8::is_ascii_digit);
     let at = rest[authority..].iter().position(|b| *b == b'@')?;
     (!port).then_some(authority + at)
+}
+
+/// The password in front of the host of a URL.
+pub(super) fn password(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let userinfo = rest.get(..userinfo_len(rest.as_bytes())?)?;
+    userinfo.split_once(':').map(|(_, password)| password)
 }
 
 /// `jdbc:...` with a password among its parameters or in front of its host.

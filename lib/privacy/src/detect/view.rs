@@ -78,7 +78,18 @@ impl<'t> View<'t> {
 
     /// Whether an ASCII word could not continue across `at` from the left.
     pub(crate) fn opens(&self, at: usize) -> bool {
-        self.before(at).is_none_or(|b| !is_word(b))
+        self.before(at).is_none_or(|b| !is_word(b)) || self.edge(at)
+    }
+
+    /// Whether an escape ends at `at`; see [`edge`].
+    pub(crate) fn edge(&self, at: usize) -> bool {
+        edge(self.bytes, at)
+    }
+
+    /// `start`, or, where an escape reaches into what lies between `start` and `upto`, the escape's end: the `n`
+    /// of `\nDB_PASS` belongs to no identifier.
+    pub(crate) fn behind_escape(&self, start: usize, upto: usize) -> usize {
+        (start..=upto).rev().find(|at| self.edge(*at)).unwrap_or(start)
     }
 
     /// Whether an ASCII word could not continue across `at` to the right.
@@ -97,6 +108,20 @@ pub(crate) fn starts_word(bytes: &[u8], start: usize) -> bool {
     let first_is_word = bytes.get(start).is_some_and(u8::is_ascii_alphanumeric);
     !first_is_word
         || start.checked_sub(1).and_then(|i| bytes.get(i)).is_none_or(|b| !b.is_ascii_alphanumeric())
+        || edge(bytes, start)
+}
+
+/// Whether an escape ends at `at`: `\n` and its like, `\xXX` or `\uXXXX` of a string literal or JSON, or `%XX` of
+/// a URL. Its last byte is a letter or digit that belongs to no word, so what follows stands at a border.
+pub(crate) fn edge(bytes: &[u8], at: usize) -> bool {
+    let Some(head) = bytes.get(..at) else { return false };
+    let hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    match head {
+        [.., b'\\', b'n' | b'r' | b't' | b'f' | b'b' | b'v'] => true,
+        [.., b'%', a, b] | [.., b'\\', b'x', a, b] => hex(&[*a, *b]),
+        [.., b'\\', b'u', a, b, c, d] => hex(&[*a, *b, *c, *d]),
+        _ => false,
+    }
 }
 
 /// Whether the literal that ends at `end` is not continued to its right.

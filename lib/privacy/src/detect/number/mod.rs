@@ -15,7 +15,7 @@ use super::view::{View, is_word};
 
 /// Looks at the run of digits that starts at `at`; returns the position up to which nothing else needs a look.
 pub(super) fn at(view: &View<'_>, at: usize, found: &mut Vec<Finding>) -> usize {
-    if view.before(at).is_some_and(is_word) {
+    if view.before(at).is_some_and(is_word) && !view.edge(at) {
         return take(iban::at(view, at), found).unwrap_or(0);
     }
     if let Some(end) = take(network::ipv4(view, at), found)
