@@ -15,7 +15,9 @@ use synesis_supervise::{BoxError, Context, HealthBoard, Spec, Subsystem, Supervi
 use crate::admin::{Admin, AdminSocket};
 use crate::config::Config;
 use crate::control_plane::{Clock, ControlPlane, SqliteControlPlane, SqliteSettings};
+use crate::enrol::Refusals;
 use crate::failure::{Exit, Failure, chain};
+use crate::handshakes::Handshakes;
 use crate::live::Live;
 use crate::pki::{self, Pki};
 use crate::providers::runtime::RuntimeProcess;
@@ -63,11 +65,12 @@ pub(crate) async fn bind_with(
         plane: Arc::new(store.clone()),
         catalogue,
         live: Live::default(),
+        refusals: Refusals::default(),
         gateway_id,
         clock,
     });
     let admin = Admin { socket, services: Arc::clone(&services) };
-    let tunnel = Tunnel { endpoint, services };
+    let tunnel = Tunnel { endpoint, handshakes: Handshakes::default(), services };
     Ok(Bound { store, processes, admin, tunnel, address })
 }
 
@@ -122,6 +125,13 @@ fn failed(error: &(dyn std::error::Error + 'static), next_step: &str) -> Failure
 }
 
 impl Bound {
+    /// Lets fewer peers shake hands at a time.
+    #[cfg(test)]
+    pub(crate) fn with_handshakes(mut self, most: usize) -> Self {
+        self.tunnel.handshakes = Handshakes::at_most(most);
+        self
+    }
+
     /// Where devices connect.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address

@@ -1,12 +1,15 @@
 //! Enrolment: a one-time token and a signing request come in, a device certificate goes out.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use synesis_mesh::gateway::EnrollConnection;
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::enroll_reply::Message as Reply;
+use tokio::time::Instant;
 
-use crate::control_plane::Enrolment;
+use crate::control_plane::{ControlError, Enrolment};
 use crate::problem;
 use crate::session::Services;
 
@@ -24,7 +27,7 @@ pub(crate) async fn serve(mut connection: EnrollConnection, services: Arc<Servic
             Reply::Enrolled(enrolled(enrolment, &services))
         }
         Err(error) => {
-            tracing::warn!(%remote, %error, "enrolment refused");
+            services.refusals.note(remote, &error);
             Reply::Problem(problem::of_control(&error))
         }
     };
@@ -41,5 +44,55 @@ fn enrolled(enrolment: Enrolment, services: &Services) -> v1::Enrolled {
         certificate_chain: enrolment.chain.into_iter().map(Into::into).collect(),
         receipt_keys: services.plane.receipt_keys().into_iter().map(Into::into).collect(),
         not_after_s: enrolment.not_after_s,
+    }
+}
+
+/// No more than one line in this time says that enrolments are refused: anybody can cause them.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The refused enrolments, for the log.
+#[derive(Default)]
+pub(crate) struct Refusals(Mutex<Tally>);
+
+#[derive(Default)]
+struct Tally {
+    said_at: Option<Instant>,
+    /// Since the last line.
+    unsaid: u64,
+}
+
+impl Refusals {
+    fn note(&self, remote: SocketAddr, error: &ControlError) {
+        if let Some(unsaid) = self.due(Instant::now()) {
+            tracing::info!(%remote, %error, unsaid, "enrolment refused");
+        } else {
+            tracing::debug!(%remote, %error, "enrolment refused");
+        }
+    }
+
+    /// Whether this refusal is to be said, and how many there were since the last that was.
+    fn due(&self, now: Instant) -> Option<u64> {
+        // A panic elsewhere leaves a count that is still a count.
+        let mut tally = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tally.said_at.is_some_and(|at| now.duration_since(at) < QUIET) {
+            tally.unsaid += 1;
+            return None;
+        }
+        tally.said_at = Some(now);
+        Some(std::mem::take(&mut tally.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_said_once_a_second_with_the_number_of_those_between() {
+        let refusals = Refusals::default();
+        let start = Instant::now();
+        let said =
+            [0, 1, 500, 999, 1000, 1999, 9000].map(|ms| refusals.due(start + Duration::from_millis(ms)));
+        assert_eq!(said, [Some(0), None, None, None, Some(3), None, Some(1)]);
     }
 }

@@ -9,11 +9,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// A device may for a moment have two sessions: the new one, and the one whose end was not noticed yet. On a path that
+/// comes and goes it may be a few more; beyond this many, a newer one ends the oldest.
+const MOST_PER_DEVICE: usize = 4;
+
 /// The live sessions. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Live(Arc<Mutex<Sessions>>);
 
-/// A device may for a moment have two sessions: the new one, and the one whose end was not noticed yet.
 #[derive(Default)]
 struct Sessions {
     entries: BTreeMap<(Uuid, u64), Entry>,
@@ -22,19 +25,27 @@ struct Sessions {
 
 struct Entry {
     revoked: CancellationToken,
+    superseded: CancellationToken,
     /// Present once the device was welcomed.
     reports: Option<watch::Receiver<DeviceReport>>,
 }
 
 impl Live {
-    /// Enters a device that is coming in; it stays until the [`Presence`] is dropped.
+    /// Enters a device that is coming in; it stays until the [`Presence`] is dropped. The oldest of too many sessions
+    /// of the device is told to end.
     pub(crate) fn enter(&self, device: Uuid) -> Presence {
-        let revoked = CancellationToken::new();
+        let (revoked, superseded) = (CancellationToken::new(), CancellationToken::new());
         let mut sessions = self.lock();
         let key = (device, sessions.next);
         sessions.next += 1;
-        sessions.entries.insert(key, Entry { revoked: revoked.clone(), reports: None });
-        Presence { live: self.clone(), key, revoked }
+        let entry = Entry { revoked: revoked.clone(), superseded: superseded.clone(), reports: None };
+        sessions.entries.insert(key, entry);
+        // Those told before are on their way out, and count no more.
+        let staying = sessions.of(device).rev().filter(|(_, entry)| !entry.superseded.is_cancelled());
+        for (_, entry) in staying.skip(MOST_PER_DEVICE) {
+            entry.superseded.cancel();
+        }
+        Presence { live: self.clone(), key, revoked, superseded }
     }
 
     /// Ends every session of the device; says whether it was connected.
@@ -73,6 +84,7 @@ pub(crate) struct Presence {
     live: Live,
     key: (Uuid, u64),
     revoked: CancellationToken,
+    superseded: CancellationToken,
 }
 
 impl Presence {
@@ -86,6 +98,11 @@ impl Presence {
     /// Resolves when the device's identity was taken back.
     pub(crate) async fn revoked(&self) {
         self.revoked.cancelled().await;
+    }
+
+    /// Resolves when newer sessions of the device have taken this one's place.
+    pub(crate) async fn superseded(&self) {
+        self.superseded.cancelled().await;
     }
 }
 
@@ -114,6 +131,24 @@ mod tests {
         old.revoked().await;
         new.revoked().await;
         assert!(!stranger.revoked.is_cancelled());
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_sessions_of_a_device_ends_when_a_newer_one_comes() {
+        let live = Live::default();
+        let (device, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let stranger = live.enter(other);
+        let mut sessions: Vec<Presence> = (0..4).map(|_| live.enter(device)).collect();
+        let ended =
+            |sessions: &[Presence]| sessions.iter().map(|s| s.superseded.is_cancelled()).collect::<Vec<_>>();
+        assert_eq!(ended(&sessions), [false; 4]);
+        sessions.push(live.enter(device));
+        assert_eq!(ended(&sessions), [true, false, false, false, false]);
+        // One that ended by itself makes room.
+        sessions.remove(2);
+        sessions.push(live.enter(device));
+        assert_eq!(ended(&sessions), [true, false, false, false, false]);
+        assert_eq!(ended(&[stranger]), [false]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod config;
 mod control_plane;
 mod enrol;
 mod failure;
+mod handshakes;
 mod live;
 mod log;
 mod pki;

@@ -11,11 +11,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::enrol;
+use crate::handshakes::{Handshakes, Room};
 use crate::session::{self, Services};
 
 /// The listener and what its connections need.
 pub(crate) struct Tunnel {
     pub(crate) endpoint: GatewayEndpoint,
+    pub(crate) handshakes: Handshakes,
     pub(crate) services: Arc<Services>,
 }
 
@@ -33,9 +35,9 @@ impl Subsystem for Tunnel {
         loop {
             tokio::select! {
                 () = stopping.cancelled() => break,
-                incoming = self.endpoint.accept() => {
-                    let incoming = incoming.ok_or(Closed)?;
-                    connections.spawn(serve(incoming, Arc::clone(&self.services), stopping.clone()));
+                admitted = self.handshakes.admit(&self.endpoint) => {
+                    let (incoming, room) = admitted.ok_or(Closed)?;
+                    connections.spawn(serve(incoming, room, Arc::clone(&self.services), stopping.clone()));
                 }
                 Some(done) = connections.join_next() => {
                     if let Err(error) = done {
@@ -60,9 +62,11 @@ impl Subsystem for Tunnel {
     }
 }
 
-async fn serve(incoming: Incoming, services: Arc<Services>, stopping: CancellationToken) {
+async fn serve(incoming: Incoming, room: Room, services: Arc<Services>, stopping: CancellationToken) {
     let remote = incoming.remote();
-    match incoming.handshake().await {
+    let accepted = incoming.handshake().await;
+    drop(room);
+    match accepted {
         Ok(Accepted::Enroll(connection)) => enrol::serve(connection, services).await,
         Ok(Accepted::Device(connection)) => session::serve(connection, services, stopping).await,
         Err(error) => tracing::debug!(%remote, error = crate::failure::chain(&error), "handshake failed"),

@@ -27,7 +27,8 @@ const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// The default of 20 ms allows 50 resets a second, for all devices together, after a restart.
 const MIN_RESET_INTERVAL: Duration = Duration::from_micros(100);
 
-/// Half-open connections a gateway holds, and what they may buffer: each, and in all.
+/// First packets that may wait for [`GatewayEndpoint::accept`](crate::gateway::GatewayEndpoint::accept), and what
+/// they may buffer: each, and in all. Handshakes under way are not among them; whoever accepts has to bound those.
 pub(crate) const MAX_INCOMING: usize = 1024;
 pub(crate) const INCOMING_BUFFER: u64 = 64 * 1024;
 pub(crate) const INCOMING_BUFFER_TOTAL: u64 = 16 * 1024 * 1024;

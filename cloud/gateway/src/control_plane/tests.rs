@@ -292,6 +292,22 @@ async fn a_request_that_cannot_be_signed_costs_no_use() {
 }
 
 #[tokio::test]
+async fn a_wrong_token_does_not_queue_with_those_who_write() {
+    let made = Plane::fresh().await;
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (end, over) = std::sync::mpsc::channel();
+    let mut writing = JoinSet::new();
+    let plane = made.plane.clone();
+    writing.spawn(async move { plane.occupied(begun, over).await });
+    has_begun.await.unwrap();
+    let csr = csr();
+    let refused = made.plane.enrol("syn1_wrong", &csr, "");
+    let refused = tokio::time::timeout(Duration::from_secs(10), refused).await;
+    end.send(()).unwrap();
+    assert!(matches!(refused.unwrap().unwrap_err(), ControlError::TokenInvalid));
+}
+
+#[tokio::test]
 async fn a_token_enrols_as_many_devices_as_it_says_even_at_once() {
     let made = Plane::fresh().await;
     let account = made.account(Tier::Managed, None, None).await;

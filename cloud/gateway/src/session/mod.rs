@@ -22,6 +22,7 @@ use ulid::Ulid;
 use uuid::Uuid;
 
 use crate::control_plane::{Clock, ControlError, ControlPlane, DeviceState};
+use crate::enrol::Refusals;
 use crate::failure::chain;
 use crate::live::{Live, Presence};
 use crate::providers::Catalogue;
@@ -33,11 +34,15 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 /// In which time devices look for another gateway when this one stops.
 const MOVE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Why the oldest of too many sessions ends.
+const SUPERSEDED: &str = "newer connections of this device took its place";
+
 /// What serving a device takes; one for the whole gateway.
 pub(crate) struct Services {
     pub(crate) plane: Arc<dyn ControlPlane>,
     pub(crate) catalogue: Catalogue,
     pub(crate) live: Live,
+    pub(crate) refusals: Refusals,
     pub(crate) gateway_id: String,
     pub(crate) clock: Clock,
 }
@@ -52,9 +57,15 @@ pub(crate) async fn serve(
     let device = connection.device_id();
     // Entered before the look into the store: a revocation that comes in between finds the entry.
     let presence = services.live.enter(device);
-    let hello = match connection.hello().await {
-        Ok(hello) => hello,
-        Err(error) => return tracing::debug!(%device, %error, "no hello"),
+    let hello = tokio::select! {
+        biased;
+        () = presence.superseded() => None,
+        hello = connection.hello() => Some(hello),
+    };
+    let hello = match hello {
+        Some(Ok(hello)) => hello,
+        Some(Err(error)) => return tracing::debug!(%device, %error, "no hello"),
+        None => return connection.refuse(ErrorCode::RateLimited, SUPERSEDED),
     };
     if let Err((code, reason)) = admit(device, &services).await {
         tracing::info!(%device, %code, "device turned away");
@@ -128,6 +139,10 @@ impl Running<'_> {
                     self.session.close(ErrorCode::Revoked, &ControlError::DeviceRevoked.to_string());
                     break "revoked";
                 }
+                () = self.presence.superseded() => {
+                    self.session.close(ErrorCode::RateLimited, SUPERSEDED);
+                    break SUPERSEDED;
+                }
                 () = stopping.cancelled() => {
                     self.drain(&mut work).await;
                     break "the gateway is stopping";
@@ -164,9 +179,9 @@ impl Running<'_> {
     /// would bring all devices back within the same second. Running answers go on for a while, new ones are refused.
     /// All of it together takes no longer than [`DRAIN`], which is within the time the process has for its stop.
     async fn drain(&self, work: &mut JoinSet<()>) {
-        // A session that is over has nobody to tell.
-        let _ = self.session.drain(MOVE_WITHIN).await;
         let leave = async {
+            // A session that is over has nobody to tell.
+            let _ = self.session.drain(MOVE_WITHIN).await;
             loop {
                 tokio::select! {
                     Some(done) = work.join_next() => log_panic(done),

@@ -39,6 +39,13 @@ impl TestGateway {
         Self::run(app::bind_with(&config, catalogue, Vec::new()).await.unwrap(), folder)
     }
 
+    /// The same, with so many handshakes at a time.
+    pub(crate) async fn start_narrow(provider: &ScriptedHttp, handshakes: usize) -> Self {
+        let folder = Self::folder(provider.address());
+        let config = config::load(&folder.path().join("gateway.toml")).unwrap();
+        Self::run(app::bind(&config).await.unwrap().with_handshakes(handshakes), folder)
+    }
+
     fn folder(provider: SocketAddr) -> TempDir {
         let folder = TempDir::new().unwrap();
         let init = Init { dir: folder.path().to_path_buf(), trust_domain: "test.internal".to_owned() };

@@ -1,5 +1,6 @@
 //! What the tests of several modules need: a request, and honest fakes that speak the real protocols.
 
+mod crowds;
 pub(crate) mod device;
 mod end_to_end;
 mod faults;

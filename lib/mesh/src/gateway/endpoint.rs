@@ -172,6 +172,16 @@ impl Incoming {
         self.inner.remote_address()
     }
 
+    /// Has the peer prove that it receives at its address, for which nothing needs to be remembered here; it then comes
+    /// in again. Returns a peer that has proven it already.
+    pub fn retry(self) -> Option<Self> {
+        if self.inner.remote_address_validated() {
+            return Some(self);
+        }
+        let Self { inner, trust_domain } = self;
+        inner.retry().err().map(|error| Self { inner: error.into_incoming(), trust_domain })
+    }
+
     /// Turns the peer away without a handshake.
     pub fn refuse(self) {
         self.inner.refuse();

@@ -45,9 +45,17 @@ pub(super) fn enrol(
     })
 }
 
-/// Takes one use off a token. Spent tokens stay on record, so that "used up" and "never heard of" are told apart.
+/// Takes one use off a token.
 fn use_token(tx: &Transaction<'_>, hash: &[u8; 32], now_ms: i64) -> Result<String, ControlError> {
-    let found = tx
+    let account_id = token_account(tx, hash, now_ms)?;
+    tx.execute("UPDATE tokens SET uses_left = uses_left - 1 WHERE hash = ?1", [hash])?;
+    Ok(account_id)
+}
+
+/// The account that a token still enrols into. Spent tokens stay on record, so that "used up" and "never heard of" are
+/// told apart.
+pub(super) fn token_account(conn: &Connection, hash: &[u8; 32], now_ms: i64) -> Result<String, ControlError> {
+    let found = conn
         .query_row("SELECT account_id, expires_at_ms, uses_left FROM tokens WHERE hash = ?1", [hash], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         })
@@ -59,7 +67,6 @@ fn use_token(tx: &Transaction<'_>, hash: &[u8; 32], now_ms: i64) -> Result<Strin
     if now_ms >= expires_at_ms {
         return Err(ControlError::TokenExpired);
     }
-    tx.execute("UPDATE tokens SET uses_left = uses_left - 1 WHERE hash = ?1", [hash])?;
     Ok(account_id)
 }
 

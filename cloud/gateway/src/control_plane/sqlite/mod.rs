@@ -21,6 +21,8 @@ use async_trait::async_trait;
 use synesis_ledger::{Price, PriceTable, Rates, SigningKey};
 use synesis_mesh::identity::{Ca, ReceiptKey};
 use synesis_store::{Recovery, Store, StoreError, chain};
+#[cfg(test)]
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -88,6 +90,17 @@ impl SqliteControlPlane {
         rows.iter().map(|row| serde_json::from_slice(&row.body).unwrap()).collect()
     }
 
+    /// Keeps the writer busy until `over`; resolves when it is.
+    #[cfg(test)]
+    pub(super) async fn occupied(&self, begun: oneshot::Sender<()>, over: std::sync::mpsc::Receiver<()>) {
+        let wait = move |_: &rusqlite::Transaction<'_>, _: &Shared| {
+            begun.send(()).unwrap();
+            over.recv().unwrap();
+            Ok(())
+        };
+        self.write(wait).await.unwrap();
+    }
+
     /// Ends the writer after everything queued is written.
     pub(crate) async fn close(&self) {
         self.store.close().await;
@@ -129,6 +142,9 @@ impl ControlPlane for SqliteControlPlane {
 
     async fn enrol(&self, token: &str, csr_der: &[u8], agent: &str) -> Result<Enrolment, ControlError> {
         let (hash, csr_der, agent) = (accounts::token_hash(token), csr_der.to_vec(), agent.to_owned());
+        // Anybody may try. Who has no good token is refused by a read, and does not queue with those who write.
+        let now_ms = self.shared.clock.now_ms();
+        self.read(move |conn| devices::token_account(conn, &hash, now_ms)).await?;
         self.write(move |tx, shared| devices::enrol(tx, shared, &hash, &csr_der, &agent)).await
     }
 
