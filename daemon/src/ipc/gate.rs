@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
@@ -20,13 +19,12 @@ use ulid::Ulid;
 use super::authorization::{self, Method};
 use super::call::Call;
 use super::guarded::{Admission, Guarded};
+use super::in_progress::{Full, InProgress, Place};
 use super::limit::RateLimit;
 use super::status::refuse;
 use super::{Caller, Role};
 
 const REQUEST_ID: &str = "x-request-id";
-/// Calls in progress at the same time, streams included.
-const AT_ONCE: usize = 256;
 
 /// Why a call does not get through.
 #[derive(Debug, Error)]
@@ -41,6 +39,8 @@ pub(super) enum GateError {
     TooOften { wait: Duration },
     #[error("too many calls in progress")]
     TooMany,
+    #[error("too many calls of this user in progress")]
+    TooManyOfOne,
 }
 
 /// Makes a [`Gate`] around the services.
@@ -52,13 +52,13 @@ pub(super) struct GateLayer {
 #[derive(Debug)]
 struct Limits {
     rate: RateLimit,
-    at_once: Arc<Semaphore>,
+    calls: InProgress,
 }
 
 impl GateLayer {
     pub(super) fn new(requests_per_minute: u32) -> Self {
         let rate = RateLimit::per_minute(requests_per_minute);
-        Self { limits: Arc::new(Limits { rate, at_once: Arc::new(Semaphore::new(AT_ONCE)) }) }
+        Self { limits: Arc::new(Limits { rate, calls: InProgress::default() }) }
     }
 }
 
@@ -83,7 +83,7 @@ impl Limits {
         &self,
         path: &str,
         caller: Option<Caller>,
-    ) -> Result<(Caller, &'static Method, OwnedSemaphorePermit), GateError> {
+    ) -> Result<(Caller, &'static Method, Place), GateError> {
         let caller = caller.ok_or(GateError::Unidentified)?;
         // The limit counts refused calls as well: trying doors is not free.
         self.rate.take(caller.uid).map_err(|wait| GateError::TooOften { wait })?;
@@ -91,8 +91,11 @@ impl Limits {
         if caller.role < method.least {
             return Err(GateError::Forbidden { role: caller.role, least: method.least });
         }
-        let permit = Arc::clone(&self.at_once).try_acquire_owned().map_err(|_| GateError::TooMany)?;
-        Ok((caller, method, permit))
+        let place = self.calls.enter(&caller).map_err(|full| match full {
+            Full::All => GateError::TooMany,
+            Full::Own => GateError::TooManyOfOne,
+        })?;
+        Ok((caller, method, place))
     }
 }
 
@@ -114,7 +117,7 @@ where
         let caller = request.extensions().get::<Caller>().copied();
         let uid = caller.map(|caller| caller.uid);
         let span = tracing::info_span!("call", id = %id, uid);
-        let (caller, method, permit) = match self.limits.admit(request.uri().path(), caller) {
+        let (caller, method, place) = match self.limits.admit(request.uri().path(), caller) {
             Ok(admitted) => admitted,
             Err(error) => {
                 let _in_span = span.enter();
@@ -131,7 +134,7 @@ where
             begun: Instant::now(),
             span: span.clone(),
             code: None,
-            _permit: permit,
+            _place: place,
         };
         let answer = self.inner.call(request);
         let work = async move {
@@ -158,6 +161,7 @@ mod tests {
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
+    use crate::ipc::in_progress::OF_ONE;
 
     const STATUS: &str = "/synesis.control.v1.Node/Status";
     const SWAP: &str = "/synesis.control.v1.Adapters/Swap";
@@ -250,11 +254,13 @@ mod tests {
         let layer = GateLayer::new(100_000);
         let user = caller(1000, Role::User);
         let mut open = Vec::new();
-        for _ in 0..AT_ONCE {
+        for _ in 0..OF_ONE {
             open.push(pass(&layer, request(STATUS, Some(user))).await);
         }
         let refused = problem(&pass(&layer, request(STATUS, Some(user))).await).unwrap();
         assert_eq!((refused.code, refused.reason.as_str()), (Code::ResourceExhausted, reason::BUSY));
+        let root = request(STATUS, Some(caller(0, Role::Admin)));
+        assert_eq!(problem(&pass(&layer, root).await), None, "others are not kept out");
         open.pop();
         assert_eq!(problem(&pass(&layer, request(STATUS, Some(user))).await), None);
     }

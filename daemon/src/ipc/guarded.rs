@@ -5,13 +5,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Span;
 
 use super::Audit;
+use super::in_progress::Place;
 
 /// One admitted call, from its admission to its end, whichever way it ends.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Admission {
     pub(super) begun: Instant,
     pub(super) span: Span,
     pub(super) code: Option<Code>,
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _place: Place,
 }
 
 impl Drop for Admission {

@@ -7,6 +7,7 @@ mod convert;
 mod gate;
 mod guarded;
 mod health;
+mod in_progress;
 mod limit;
 mod peer;
 mod role;

@@ -80,6 +80,12 @@ impl From<GateError> for Problem {
                 "too many requests from this user",
                 format!("wait {:.1} s, or raise ipc.requests_per_minute", wait.as_secs_f64()),
             ),
+            GateError::TooManyOfOne => Problem::new(
+                Code::ResourceExhausted,
+                reason::BUSY,
+                "too many requests of this user are in progress",
+                "end some of them, or try again in a moment",
+            ),
             GateError::TooMany => Problem::new(
                 Code::ResourceExhausted,
                 reason::BUSY,
@@ -206,6 +212,7 @@ mod tests {
             GateError::Forbidden { role: Role::User, least: Role::Admin }.into(),
             GateError::TooOften { wait: Duration::from_secs(1) }.into(),
             GateError::TooMany.into(),
+            GateError::TooManyOfOne.into(),
             ModelError::NoModel.into(),
             ModelError::NotReady.into(),
             ModelError::Failed { reason: "it is cut short".into(), next_step: "fetch it again".into() }
