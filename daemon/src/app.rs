@@ -1,5 +1,5 @@
 //! The wiring of the daemon: the only file that names every subsystem. Start order: journal, runtime, adapters,
-//! tunnel, reconcile, vitals, ipc; stopping is the reverse.
+//! tunnel, reconcile, sessions, vitals, ipc; stopping is the reverse.
 
 use std::io;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::ipc::{self, Ipc};
 use crate::journal::{JournalError, JournalKeeper};
 use crate::model::{ModelHandle, ModelSpec, RuntimeProcess};
 use crate::node::{NodeView, Uplink};
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, Sweeper};
 use crate::tunnel::{self, Identity, TunnelParts};
 use crate::vitals::{Vitals, VitalsSampling};
 
@@ -139,12 +139,13 @@ impl Daemon {
         let escalation = Escalation { tunnel, identity: identity.watch(), journal, budget };
         let reconciler = Reconciler::new(escalation.clone());
         let config = Arc::new(config);
+        let sessions = Sessions::default();
         let asker = Asker {
             config: Arc::clone(&config),
             model: model.clone(),
             adapters: adapters.clone(),
             escalation,
-            sessions: Sessions::default(),
+            sessions: sessions.clone(),
             privacy: privacy_rules(),
             damage: identity.damage(),
         };
@@ -168,6 +169,7 @@ impl Daemon {
             .add(Spec::degradable("adapters"), keeper)
             .add(Spec::degradable("tunnel"), keeper_of_tunnel)
             .add(Spec::degradable("reconcile"), reconciler)
+            .add(Spec::degradable("sessions"), Sweeper::new(sessions))
             .add(Spec::degradable("vitals"), sampling)
             .add(Spec::essential("ipc").grace(Duration::from_secs(5)), ipc)
             .start_until(stop)

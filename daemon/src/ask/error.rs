@@ -2,7 +2,7 @@
 
 use synesis_privacy::RedactError;
 
-use super::CallerGone;
+use super::SinkError;
 use crate::adapters::AdapterError;
 use crate::escalation::EscalationError;
 use crate::model::ModelError;
@@ -49,9 +49,9 @@ pub enum AskError {
     /// The escalation failed.
     #[error(transparent)]
     Escalation(#[from] EscalationError),
-    /// Nobody waits for the answer any more.
+    /// Nobody takes the answer any more, or it has no end.
     #[error(transparent)]
-    CallerGone(#[from] CallerGone),
+    Sink(#[from] SinkError),
 }
 
 impl AskError {

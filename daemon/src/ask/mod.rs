@@ -5,6 +5,7 @@ mod driven;
 mod error;
 mod sink;
 mod situation;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,9 @@ use crate::tunnel::Damage;
 use check::check;
 pub use driven::Driven;
 pub use error::AskError;
-pub use sink::{CallerGone, Sink};
+pub use sink::{Sink, SinkError};
 pub use situation::Routing;
+use turn::{Hidden, Turn};
 
 /// One request, parsed.
 #[derive(Debug, Clone)]
@@ -149,11 +151,8 @@ impl Asker {
         let asker = self.clone();
         let asked = Instant::now();
         Driven::new(move |events| async move {
-            let mut sink = Sink::new(events.clone(), asked);
-            if let Err(error) = asker.answer(id, ask, &mut sink).await {
-                // Nobody listening is nobody to tell.
-                let _ = events.send(Err(error)).await;
-            }
+            let mut sink = Sink::new(events, asked);
+            asker.answer(id, ask, &mut sink).await.err().map(Err)
         })
     }
 
@@ -163,16 +162,17 @@ impl Asker {
     /// When the request itself makes no sense.
     pub async fn route(&self, ask: &Ask) -> Result<Routing, AskError> {
         check(ask)?;
-        let session = self.sessions.enter(ask.uid, &ask.session).await;
-        let messages = session.with(&ask.messages)?;
+        let messages = match self.sessions.look(ask.uid, &ask.session).await {
+            Some(session) => session.with(&ask.messages)?,
+            None => Session::default().with(&ask.messages)?,
+        };
         self.situation(ask, &messages).await
     }
 
     async fn answer(&self, id: Ulid, ask: Ask, sink: &mut Sink) -> Result<(), AskError> {
         check(&ask)?;
-        let mut session = self.sessions.enter(ask.uid, &ask.session).await;
-        let messages = session.with(&ask.messages)?;
-        let routing = self.situation(&ask, &messages).await?;
+        let turn = Turn::begin(self.sessions.enter(ask.uid, &ask.session).await?, &ask.messages)?;
+        let routing = self.situation(&ask, &turn.messages).await?;
         let route = match routing.decision {
             Decision::Local(why) => Route::Local(why),
             Decision::Cloud(why) => Route::Cloud(why),
@@ -180,12 +180,14 @@ impl Asker {
         };
         tracing::info!(request = %id, reason = route.reason(), tokens = routing.input_tokens, "routed");
         sink.send(AskEvent::Routed(route)).await?;
-        let done = match route {
-            Route::Local(_) => self.local(id, route, &ask, &messages, sink).await?,
-            Route::Cloud(_) => self.cloud(id, route, &ask, &messages, &mut session, sink).await?,
+        let (turn, done) = match route {
+            Route::Local(_) => {
+                let done = self.local(id, route, &ask, &turn.messages, sink).await?;
+                (turn, done)
+            }
+            Route::Cloud(_) => self.cloud(id, route, &ask, turn, sink).await?,
         };
-        session.remember(messages, sink.text());
-        drop(session);
+        turn.end(sink.text());
         sink.send(AskEvent::Done(Box::new(done))).await?;
         Ok(())
     }
@@ -245,15 +247,11 @@ impl Asker {
         id: Ulid,
         route: Route,
         ask: &Ask,
-        messages: &[Message],
-        session: &mut Session,
+        turn: Turn,
         sink: &mut Sink,
-    ) -> Result<Done, AskError> {
+    ) -> Result<(Turn, Done), AskError> {
         let Some(policy) = &self.privacy else { return Err(self.refusal(RefuseWhy::DetectorsFailed)) };
-        let redacted = policy.redact(messages, &mut session.vault)?;
-        // They leave the device too, and a stop text that was hidden in the prompt is hidden in the answer.
-        let stop: Vec<Message> = ask.stop.iter().map(|text| Message::new("user", text)).collect();
-        let stop = policy.redact(&stop, &mut session.vault)?;
+        let (turn, Hidden { messages, stop, restorer }) = turn.hide(policy, &ask.stop).await?;
         let adapter_generation = self.adapters.snapshot().borrow().generation;
         let wishes = Wishes {
             max_tokens: self.max_tokens(ask),
@@ -263,8 +261,8 @@ impl Asker {
             stop,
             adapter_generation,
         };
-        let answer = self.escalation.run(id, &redacted, session.vault.restorer(), wishes, sink).await?;
-        Ok(Done {
+        let answer = self.escalation.run(id, &messages, restorer, wishes, sink).await?;
+        let done = Done {
             route,
             model: answer.model,
             adapter: String::new(),
@@ -276,7 +274,8 @@ impl Asker {
             finish_reason: answer.finish_reason,
             receipt: answer.receipt.map_or(Receipt::Pending, |signed| Receipt::Stored(Box::new(signed))),
             unknown_placeholders: answer.unknown_placeholders,
-        })
+        };
+        Ok((turn, done))
     }
 
     fn max_tokens(&self, ask: &Ask) -> u32 {

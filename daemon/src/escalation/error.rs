@@ -1,12 +1,14 @@
 //! How an escalation can fail.
 
+use std::time::Duration;
+
 use synesis_ledger::NanoUsd;
 use synesis_mesh::device::OpenError;
 use synesis_mesh::frame::FrameError;
 use synesis_mesh::kind::ErrorCode;
 use synesis_proto::mesh::v1::Problem;
 
-use crate::ask::CallerGone;
+use crate::ask::SinkError;
 use crate::budget::LimitReached;
 use crate::journal::JournalError;
 
@@ -61,9 +63,12 @@ pub enum EscalationError {
     /// The gateway broke the protocol.
     #[error("the gateway broke the protocol: {0}")]
     Protocol(&'static str),
-    /// Nobody waits for the answer any more.
+    /// It took longer than anybody waits.
+    #[error("the answer took longer than {} minutes", .0.as_secs() / 60)]
+    TooSlow(Duration),
+    /// Nobody takes the answer any more.
     #[error(transparent)]
-    CallerGone(#[from] CallerGone),
+    Sink(SinkError),
 }
 
 impl EscalationError {
@@ -80,6 +85,16 @@ impl EscalationError {
             code: ErrorCode::from_number(problem.code.into()),
             message: problem.message,
             next_step: problem.next_step,
+        }
+    }
+}
+
+impl From<SinkError> for EscalationError {
+    fn from(error: SinkError) -> Self {
+        match error {
+            // What the gateway may say at most was in the request.
+            SinkError::TooLong => Self::Protocol("the answer is longer than 512 KiB"),
+            SinkError::CallerGone | SinkError::NotRead => Self::Sink(error),
         }
     }
 }

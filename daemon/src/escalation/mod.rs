@@ -7,7 +7,7 @@ mod reconcile;
 mod wire;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use synesis_ledger::{KeyRing, NanoUsd, SignedReceipt};
 use synesis_mesh::device::TunnelHandle;
@@ -16,6 +16,7 @@ use synesis_mesh::kind::StreamKind;
 use synesis_mesh::stream::StreamHeader;
 use synesis_privacy::{Redacted, Restorer};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use ulid::Ulid;
 
 use crate::ask::Sink;
@@ -26,6 +27,9 @@ pub use error::EscalationError;
 pub use reconcile::Reconciler;
 use wire::Encoded;
 pub use wire::Wishes;
+
+/// For a whole request. The gateway is told, so that it does not work for longer than anybody waits.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
 
 /// What an escalation needs of the daemon. Clones share everything.
 #[derive(Debug, Clone)]
@@ -89,8 +93,14 @@ impl Escalation {
             restorer,
             model: String::new(),
         };
-        match self.tunnel.open(StreamHeader::new(StreamKind::Ask, request_id)).await {
-            Ok(stream) => asked.converse(stream, &encoded.start(wishes, most), out).await,
+        let header =
+            StreamHeader { timeout: Some(LONGEST), ..StreamHeader::new(StreamKind::Ask, request_id) };
+        match self.tunnel.open(header).await {
+            Ok(stream) => {
+                let start = encoded.start(wishes, most);
+                let answer = timeout(LONGEST, asked.converse(stream, &start, out)).await;
+                answer.unwrap_or(Err(EscalationError::TooSlow(LONGEST)))
+            }
             Err(error) => {
                 asked.close(OutcomeKind::NotSent).await;
                 Err(error.into())

@@ -6,6 +6,8 @@ mod enrolment;
 mod fixture;
 mod limit;
 
+use std::time::Duration;
+
 use fixture::World;
 use synesis_ledger::SigningKey;
 use synesis_mesh::frame::FrameError;
@@ -20,6 +22,7 @@ async fn a_whole_answer_is_restored_and_comes_with_its_receipt() {
     let world = World::start().await;
     let ((answer, text), signed) = tokio::join!(world.ask(), async {
         let mut asking = world.asked().await;
+        assert_eq!(asking.stream.header.timeout, Some(Duration::from_secs(600)), "how long anybody waits");
         let prompt = asking.prompt();
         assert!(prompt.starts_with("mail [EMAIL_") && !prompt.contains("ann@"), "{prompt}");
         asking.accept(500).await;
@@ -74,6 +77,24 @@ async fn parts_that_are_missing_repeated_or_too_early_break_the_protocol_and_lea
         matches!(answer, Err(EscalationError::Protocol(_))),
         "the end names a part that never came: {answer:?}"
     );
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_any_session_breaks_the_protocol() {
+    let world = World::start().await;
+    let ((answer, text), ()) = tokio::join!(world.ask(), async {
+        let mut asking = world.asked().await;
+        asking.accept(500).await;
+        let piece = "x".repeat(16 * 1024);
+        for seq in 1..=32 {
+            asking.delta(seq, &piece).await;
+        }
+        asking.delta(33, "!").await;
+        assert!(asking.stream.rx.read::<AskUp>().await.is_err(), "the device hangs up");
+    });
+    assert!(matches!(answer, Err(EscalationError::Protocol(_))), "{answer:?}");
+    assert_eq!(text.len(), 512 * 1024);
+    assert_eq!(world.open(), 1, "what was made is settled");
 }
 
 #[tokio::test]

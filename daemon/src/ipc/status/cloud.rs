@@ -9,11 +9,12 @@ use synesis_privacy::RedactError;
 use synesis_proto::{Problem, reason};
 use tonic::Code;
 
-use crate::ask::AskError;
+use crate::ask::{AskError, SinkError};
 use crate::budget::LimitReached;
 use crate::escalation::EscalationError;
 use crate::journal::JournalError;
 use crate::route::RefuseWhy;
+use crate::sessions::SessionError;
 use crate::tunnel::{EnrolmentError, Unanswered};
 
 const ASK_LOCALLY: &str = "ask with --local, or look at `synctl tunnel status`";
@@ -37,7 +38,13 @@ impl From<AskError> for Problem {
                 "leave out either the adapter or --cloud",
             ),
             AskError::Refused { why, reason, next_step } => refused(why, reason, next_step),
-            AskError::Session(_) => Problem::new(
+            AskError::Session(SessionError::TooMany { .. }) => Problem::new(
+                Code::ResourceExhausted,
+                reason::BUSY,
+                message,
+                "wait until one of their answers has ended, or ask without a session",
+            ),
+            AskError::Session(SessionError::TooLong { .. }) => Problem::new(
                 Code::InvalidArgument,
                 reason::PROMPT_TOO_LONG,
                 message,
@@ -47,7 +54,7 @@ impl From<AskError> for Problem {
             AskError::Model(error) => error.into(),
             AskError::Redact(error) => not_redacted(&error),
             AskError::Escalation(error) => error.into(),
-            AskError::CallerGone(_) => gone(),
+            AskError::Sink(error) => not_taken(error),
         }
     }
 }
@@ -67,8 +74,13 @@ fn refused(why: RefuseWhy, message: String, next_step: String) -> Problem {
     Problem::new(code, reason, message, next_step)
 }
 
-fn gone() -> Problem {
-    Problem::new(Code::Cancelled, reason::INTERRUPTED, "the caller is gone", "ask again")
+fn not_taken(error: SinkError) -> Problem {
+    let (code, next_step) = match error {
+        SinkError::CallerGone => (Code::Cancelled, "ask again"),
+        SinkError::NotRead => (Code::Aborted, "ask again, and read the answer as it comes"),
+        SinkError::TooLong => (Code::OutOfRange, "ask for a shorter answer"),
+    };
+    Problem::new(code, reason::INTERRUPTED, error.to_string(), next_step)
 }
 
 fn not_redacted(error: &RedactError) -> Problem {
@@ -133,7 +145,10 @@ impl From<EscalationError> for Problem {
                 message,
                 "update synesisd and the gateway to versions that belong together",
             ),
-            EscalationError::CallerGone(_) => gone(),
+            EscalationError::TooSlow(_) => {
+                Problem::new(Code::DeadlineExceeded, reason::INTERRUPTED, message, "ask for a shorter answer")
+            }
+            EscalationError::Sink(error) => not_taken(error),
         }
     }
 }

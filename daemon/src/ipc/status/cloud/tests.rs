@@ -12,9 +12,8 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::adapters::AdapterError;
-use crate::ask::CallerGone;
+use crate::ask::SinkError;
 use crate::model::ModelError;
-use crate::sessions::SessionError;
 use crate::tunnel::Damage;
 
 const SECRET: &str = "/secret/path";
@@ -62,7 +61,9 @@ fn escalations() -> Vec<EscalationError> {
         EscalationError::Stream(FrameError::Reset(None)),
         EscalationError::Silent,
         EscalationError::Protocol("a frame of an unknown kind"),
-        EscalationError::CallerGone(CallerGone),
+        EscalationError::TooSlow(std::time::Duration::from_secs(600)),
+        EscalationError::from(SinkError::CallerGone),
+        EscalationError::from(SinkError::TooLong),
         said(None, "", ""),
     ];
     for code in ErrorCode::ALL {
@@ -123,7 +124,10 @@ fn asks() -> Vec<AskError> {
         AskError::Model(ModelError::Protocol(SECRET.into())),
         AskError::Redact(unredactable()),
         AskError::Escalation(EscalationError::Silent),
-        AskError::CallerGone(CallerGone),
+        AskError::Session(SessionError::TooMany { busy: 16 }),
+        AskError::Sink(SinkError::CallerGone),
+        AskError::Sink(SinkError::NotRead),
+        AskError::Sink(SinkError::TooLong),
         AskError::rules_unusable(),
     ];
     all.extend(
