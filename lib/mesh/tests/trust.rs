@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
-use support::{Device, Gateway, Pki, SOON, certificates};
+use support::{Device, Gateway, Pki, certificates};
 use synesis_mesh::device::TunnelState;
-use synesis_mesh::gateway::{Accepted, GatewayEndpoint, GatewayTls};
+use synesis_mesh::gateway::GatewayTls;
 use synesis_mesh::identity::{Ca, DeviceIdentity, DeviceKey, GATEWAY_SERVER_NAME};
 use synesis_mesh::kind::{ALPN_MESH, ErrorCode};
 use time::OffsetDateTime;
-use tokio::time::timeout;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -237,17 +236,4 @@ async fn a_refused_device_waits_the_longest_before_it_tries_again() {
     // Drawn from an hour; after one failure that heals by itself it would be a millisecond.
     let wait = status.retry_at.unwrap() - tokio::time::Instant::now();
     assert!(wait > Duration::from_millis(10), "{wait:?}");
-}
-
-#[tokio::test]
-async fn a_peer_that_is_asked_to_proves_its_address_and_comes_in() {
-    let pki = Pki::new();
-    let endpoint = GatewayEndpoint::bind(&pki.tls(), ([127, 0, 0, 1], 0).into()).unwrap();
-    let device = Device::start(Some(pki.device(endpoint.local_addr().unwrap())));
-    let first = timeout(SOON, endpoint.accept()).await.unwrap().unwrap();
-    assert!(first.retry().is_none(), "nothing is proven by a first packet");
-    let again = timeout(SOON, endpoint.accept()).await.unwrap().unwrap();
-    let again = again.retry().expect("its address is proven");
-    assert!(matches!(again.handshake().await, Ok(Accepted::Device(_))));
-    drop(device);
 }

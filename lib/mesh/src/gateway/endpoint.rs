@@ -223,3 +223,57 @@ fn device_name(connection: &quinn::Connection, ours: &TrustDomain) -> Result<Dev
     let leaf = chain.and_then(|chain| chain.into_iter().next()).ok_or(HandshakeError::NoCertificate)?;
     Ok(DeviceName::in_domain(&leaf, ours)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+    use tokio_util::sync::CancellationToken;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::device::{Tunnel, TunnelConfig};
+    use crate::identity::{Ca, CaKind, DeviceIdentity};
+
+    /// An endpoint, and a device of its own that dials it for as long as the tasks are kept.
+    fn dialled() -> (GatewayEndpoint, JoinSet<()>) {
+        let trust_domain: TrustDomain = "test.example".parse().unwrap();
+        let server_ca = Ca::generate(CaKind::Server, &trust_domain).unwrap();
+        let device_ca = Ca::generate(CaKind::Device, &trust_domain).unwrap();
+        let server = server_ca.issue_server(&[]).unwrap();
+        let tls = GatewayTls {
+            chain_pem: server.chain_pem,
+            key_pem: server.key_pem,
+            device_ca_pem: device_ca.certificate_pem(),
+            trust_domain: trust_domain.clone(),
+            reset_seed: None,
+        };
+        let endpoint = GatewayEndpoint::bind(&tls, ([127, 0, 0, 1], 0).into()).unwrap();
+        let (key, device_id) = (DeviceKey::generate().unwrap(), Uuid::from_u128(1));
+        let issued = device_ca.sign_device_csr(&key.csr_der().unwrap(), device_id).unwrap();
+        let identity = DeviceIdentity {
+            device_id,
+            account: "acme".to_owned(),
+            trust_domain,
+            key,
+            chain: issued.chain,
+            ca: certificates_from_pem(server_ca.certificate_pem().as_bytes()).unwrap(),
+            receipt_keys: Vec::new(),
+            gateway: endpoint.local_addr().unwrap().to_string(),
+        };
+        let config = TunnelConfig::new("test/1", tokio::sync::watch::channel(None).1);
+        let (_, mut driver) = Tunnel::new(config, Some(Arc::new(identity)));
+        let mut dialling = JoinSet::new();
+        dialling.spawn(async move { driver.run(CancellationToken::new()).await });
+        (endpoint, dialling)
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_asked_to_proves_its_address_and_comes_in() {
+        let (endpoint, _dialling) = dialled();
+        let first = timeout(STEP_TIMEOUT, endpoint.accept()).await.unwrap().unwrap();
+        assert!(first.retry().is_none(), "nothing is proven by a first packet");
+        let again = timeout(STEP_TIMEOUT, endpoint.accept()).await.unwrap().unwrap();
+        let again = again.retry().expect("its address is proven");
+        assert!(matches!(again.handshake().await, Ok(Accepted::Device(_))));
+    }
+}
