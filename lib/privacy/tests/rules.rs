@@ -327,6 +327,10 @@ fn source_code_about_secrets_is_left_alone() {
         "const VRING_CALL: u32 = 1074310945;",
         "[4404404959645932768, 4218664174878121437]",
         "/// -----BEGIN PRIVATE KEY-----\n/// ```",
+        "pub log_passwd: __u32,",
+        "type CHANGE_PASSWORD_FN = Option<unsafe extern \"system\" fn(*const core::ffi::c_void) -> HRESULT>;",
+        "eprintln!(\"could not set password: {err:?}\");",
+        "Some(password) => (password.len(), password.as_ptr()),",
         "case(\"2009-03-29 01Z\", \"-009999-12-01\")",
     ]);
 }
@@ -414,6 +418,8 @@ fn passwords_are_found_behind_their_label_in_common_layouts() {
         (Kind::Password, "password: abc12", "abc12"),
         (Kind::Password, "password: 1234", "1234"),
         (Kind::Password, "db_password=blue_monkey", "blue_monkey"),
+        (Kind::Password, "db:\n  db_password: blue_monkey\n", "blue_monkey"),
+        (Kind::Password, "user=a password=blue_monkey x=1", "blue_monkey"),
         (Kind::Password, "export db_password=blue_monkey\n", "blue_monkey"),
     ]);
     assert_untouched(&[
@@ -456,6 +462,7 @@ fn real_passwords_are_not_taken_for_stand_ins() {
 fn values_are_hidden_to_their_end() {
     assert_found(&[
         (Kind::Password, "password=O'Brien2024!", "O'Brien2024!"),
+        (Kind::Password, "password='O'Brien2024!'", "O'Brien2024!"),
         (Kind::Password, "PASSWORD=Pa55<word!", "Pa55<word!"),
         (Kind::Password, "WIFI_PASSPHRASE=correct horse battery staple", "correct horse battery staple"),
         (Kind::Password, "passphrase: correct horse battery staple\nx", "correct horse battery staple"),
@@ -493,6 +500,7 @@ fn encoded_mail_addresses_are_found() {
 fn basic_credentials_are_found() {
     assert_found(&[
         (Kind::GenericSecret, "Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        (Kind::GenericSecret, "{\"Authorization\":\"Basic dXNlcjpwYXNz\"}", "dXNlcjpwYXNz"),
         (Kind::Password, "curl -u admin:hunter22 https://x.org", "hunter22"),
         (Kind::Password, "curl -s --user 'admin:open sesame' https://x.org", "open sesame"),
     ]);

@@ -121,6 +121,7 @@ pub(crate) fn is_mask(text: &str) -> bool {
         || (text.starts_with('[') && text.ends_with(']'))
         || ["${", "$(", "{{", "%(", "#{", "<%"].iter().any(|open| text.starts_with(open))
         || is_variable(bytes)
+        || is_slot(bytes)
 }
 
 /// `REPLACE_ME`, `DB_PASSWORD`, `AUTH_802_11_MODE`: the name of a constant. One with a number has a word to it.
@@ -134,6 +135,12 @@ fn is_constant(bytes: &[u8]) -> bool {
         && bytes.contains(&b'_')
         && words.next().is_some_and(capitals)
         && words.all(|word| capitals(word) || number(word))
+}
+
+/// `{name}`, `{err:?}` of a format string.
+fn is_slot(bytes: &[u8]) -> bool {
+    let inside = |b: &[u8]| b.iter().all(|b| b.is_ascii_alphabetic() || b"_.:?#".contains(b));
+    matches!(bytes, [b'{', name @ .., b'}'] if inside(name))
 }
 
 /// `$NAME` of a shell, `%NAME%` of a command prompt.

@@ -2,6 +2,7 @@
 
 use super::separator::Form;
 use super::value::Value;
+use crate::check::secrecy;
 use crate::detect::view::View;
 
 /// How far the beginning of a line or of a brace is looked for, in bytes.
@@ -20,9 +21,9 @@ pub(super) fn is_code(view: &View<'_>, key_start: usize, key_end: usize, value: 
         && matches!(view.byte(value.end), Some(b' ' | b'<' | b'(' | b'{'))
         && !key.starts_with('-')
         && !(form == Form::Colon && ends_pair(view, key_start, value.end));
-    let set = named && is_setting(view, key_start, value);
+    let set = named && is_setting(view, key_start, value, form);
     text.contains("::")
-        || (named && sigil)
+        || (sigil && (named || secrecy::is_stand_in(name)))
         || (named && view.slice(value.end, value.end + 2) == " =")
         || (named && !shouted && !set && (expression || name.contains(['_', ':']) || is_lookup(name)))
 }
@@ -34,16 +35,31 @@ fn is_lookup(name: &str) -> bool {
         && ["pass", "pwd", "secret", "token", "value", "text"].iter().any(|word| last.contains(word))
 }
 
-/// `db_password=blue_monkey` as settings are written: nothing but the pair on its line, no blank around the `=`.
-/// What names a secret itself (`new_password`) is a name.
-fn is_setting(view: &View<'_>, key_start: usize, value: &Value) -> bool {
+/// `db_password=blue_monkey` as settings are written: nothing but the pair on its line, or one pair in a row of them;
+/// no blank around the `=`. What names a secret itself (`new_password`) is a name.
+fn is_setting(view: &View<'_>, key_start: usize, value: &Value, form: Form) -> bool {
     let head = view.run_back(key_start, 8, |b| b != b'\n');
-    let first = matches!(view.slice(head, key_start), "" | "export " | "set " | "setx ");
-    let begins = first && (head == 0 || view.before(head) == Some(b'\n'));
+    let begins = head == 0 || view.before(head) == Some(b'\n');
+    let lead = view.slice(head, key_start);
     let text = view.slice(value.start, value.end).to_ascii_lowercase();
     let named = ["pass", "pwd", "secret", "token", "::"].iter().any(|word| text.contains(word));
     let tight = view.before(value.start) == Some(b'=');
-    begins && tight && !named && ends_line(view, value.end)
+    let alone = match form {
+        Form::Colon => begins && lead.trim().is_empty(),
+        _ => tight && begins && matches!(lead, "" | "export " | "set " | "setx "),
+    };
+    let blank = |b: Option<u8>| b.is_none_or(|b| b.is_ascii_whitespace());
+    let in_row = tight && follows_pair(view, key_start) && blank(view.byte(value.end));
+    !named && ((alone && ends_line(view, value.end)) || in_row)
+}
+
+/// Whether `key=value` and one blank stand in front of the key, as in `user=a password=...`.
+fn follows_pair(view: &View<'_>, key_start: usize) -> bool {
+    let Some(end) = key_start.checked_sub(1).filter(|at| view.byte(*at) == Some(b' ')) else { return false };
+    let start = view.run_back(end, 64, |b| b.is_ascii_graphic());
+    let pair = view.slice(start, end);
+    let (key, value) = pair.split_once('=').unwrap_or_default();
+    !key.is_empty() && !value.is_empty() && !pair.contains(['(', ',', '<', '{'])
 }
 
 /// Whether nothing but blanks or a comment of `#` follows on the line.

@@ -38,6 +38,11 @@ pub(super) fn after(view: &View<'_>, hit: &Hit) -> Option<Finding> {
     })
 }
 
+/// Whether the name of the scheme stands in front of `at`.
+pub(super) fn is_announced(view: &View<'_>, at: usize) -> bool {
+    at.checked_sub(6).is_some_and(|start| view.slice(start, at).eq_ignore_ascii_case("Basic "))
+}
+
 /// Whether `text` is base64 of `user:password` (RFC 7617).
 pub(super) fn is_basic(text: &str) -> bool {
     let decoded = STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text));

@@ -32,8 +32,10 @@ pub(super) fn after(view: &View<'_>, key: Key, hit: &super::gate::Hit) -> Option
         return None;
     }
     let (behind, form) = separator(view, start, key_end)?;
-    let at = skip_scheme(view, behind);
-    let mut value = value(view, start, at, form)?;
+    let mut value = value(view, start, skip_scheme(view, behind), form)?;
+    if value.quoted {
+        value.start = skip_scheme(view, value.start).min(value.end);
+    }
     let phrase = is_phrase_key(view, start, key_end) && matches!(form, Form::Assigned | Form::Colon);
     let phrase = if phrase && !value.quoted { value::phrase(view, value.start) } else { None };
     if let Some(end) = phrase {
@@ -50,7 +52,7 @@ pub(super) fn after(view: &View<'_>, key: Key, hit: &super::gate::Hit) -> Option
         Key::Password => is_password(view, (start, key_end), &value, text, form),
         Key::Pass => form != Form::Verb && is_password(view, (start, key_end), &value, text, form),
         Key::Token => {
-            let basic = view.slice(behind, at).eq_ignore_ascii_case("Basic ") && login::is_basic(text);
+            let basic = login::is_announced(view, value.start) && login::is_basic(text);
             let random = secrecy::is_random(text) && form != Form::Apart;
             basic || (random && !(form == Form::Bare && text.len() < 20))
         }

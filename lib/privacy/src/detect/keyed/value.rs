@@ -88,6 +88,8 @@ fn closing(view: &View<'_>, start: usize, quote: u8, escaped: bool, form: Form) 
         match view.byte(at)? {
             b'\\' if escaped && view.byte(at + 1) == Some(quote) => return Some(at),
             b'\\' => at += 2,
+            // `'O'Brien'`: between two letters it ends nothing.
+            b'\'' if quote == b'\'' && at > start && is_inside(view, start, at) => at += 1,
             b if b == quote => return Some(at),
             _ => at += 1,
         }
