@@ -10,5 +10,6 @@
 
 mod adapters;
 mod fixture;
+mod identity;
 mod model;
 mod socket;
