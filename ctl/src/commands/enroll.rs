@@ -66,8 +66,20 @@ pub(crate) async fn enroll(
     output.print(&EnrolledView::from(reply)).await
 }
 
-pub(crate) async fn unenroll(context: &Context, output: &mut Output) -> Result<(), Failure> {
-    context.connect().await?.admin().unenroll(UnenrollRequest {}).await?;
+/// Arguments of `unenroll`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UnenrollArgs {
+    /// Also while receipts are outstanding: they are given up (for a gateway that is gone for good)
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) async fn unenroll(
+    args: UnenrollArgs,
+    context: &Context,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    context.connect().await?.admin().unenroll(UnenrollRequest { force: args.force }).await?;
     output.print(&UnenrolledView { schema: "synesis.unenroll/1", enrolled: false }).await
 }
 

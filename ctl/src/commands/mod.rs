@@ -37,7 +37,7 @@ pub(crate) enum Command {
     /// Join this device to a gateway, with a one-time token
     Enroll(enroll::EnrollArgs),
     /// Forget this device's identity; its receipts stay
-    Unenroll,
+    Unenroll(enroll::UnenrollArgs),
     /// Show what the device is doing and what is wrong with it
     Status(status::StatusArgs),
     /// Show measurements of the device: processor, memory, disk, GPUs, temperature
@@ -78,7 +78,7 @@ impl Command {
             Self::Adapter(command) => command.patience(),
             Self::Billing(command) => command.patience(),
             Self::Ask(_) | Self::Completions(_) | Self::Man(_) => UNLIMITED,
-            Self::Unenroll | Self::Route(_) | Self::Tunnel(_) | Self::Model(_) => QUICK,
+            Self::Unenroll(_) | Self::Route(_) | Self::Tunnel(_) | Self::Model(_) => QUICK,
         }
     }
 
@@ -89,7 +89,7 @@ impl Command {
     pub(crate) async fn run(self, context: &Context, output: &mut Output) -> Result<(), Failure> {
         match self {
             Self::Enroll(arguments) => enroll::enroll(arguments, context, output).await,
-            Self::Unenroll => enroll::unenroll(context, output).await,
+            Self::Unenroll(args) => enroll::unenroll(args, context, output).await,
             Self::Status(arguments) => status::run(arguments, context, output).await,
             Self::Vitals(arguments) => vitals::run(arguments, context, output).await,
             Self::Ask(arguments) => ask::run(arguments, context, output).await,

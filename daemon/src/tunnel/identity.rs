@@ -131,13 +131,13 @@ impl Identity {
     }
 
     /// Forgets the identity, readable or not. Receipts stay. Requests whose receipts nobody can ask for any more,
-    /// because the gateway revoked the identity or it cannot be read, are closed as abandoned.
+    /// because the gateway revoked the identity or it cannot be read, are closed as abandoned; with `force` all are.
     ///
     /// # Errors
     /// When there is none, it still has receipts to ask for, or its files cannot be removed.
-    pub async fn unenroll(&self) -> Result<(), EnrolmentError> {
+    pub async fn unenroll(&self, force: bool) -> Result<(), EnrolmentError> {
         let identity = self.clone();
-        self.change(async move { identity.put_off().await }).await.map(drop)
+        self.change(async move { identity.put_off(force).await }).await.map(drop)
     }
 
     async fn change(&self, work: impl Future<Output = Changed> + Send + 'static) -> Changed {
@@ -171,10 +171,10 @@ impl Identity {
         Ok(Some(identity))
     }
 
-    async fn put_off(&self) -> Changed {
+    async fn put_off(&self, force: bool) -> Changed {
         let current = self.current.borrow().clone();
         let settling = match &current {
-            Some(_) if self.revoked() => None,
+            Some(_) if force || self.revoked() => None,
             Some(identity) => Some(identity.device_id.to_string()),
             None if self.damage.borrow().is_some() => None,
             None => return Err(EnrolmentError::NotEnrolled),

@@ -103,7 +103,7 @@ async fn an_identity_that_cannot_be_read_is_told_and_refuses_enrolment_until_it_
             assert_eq!(refused.to_string(), row.reason);
             assert!(matches!(identity.present(), Err(EnrolmentError::Unreadable(_))));
 
-            identity.unenroll().await.unwrap();
+            identity.unenroll(false).await.unwrap();
             assert!(fs::read_dir(place.identity()).unwrap().next().is_none(), "the broken files are gone");
             assert_eq!(*place.journal.pending().borrow(), 0, "nobody can settle it");
             health.wait_for(|rows| rows[0].state == State::Ready).await.unwrap();
@@ -124,7 +124,7 @@ async fn an_identity_with_open_receipts_is_not_put_off_but_those_of_a_gone_one_d
     place.ask(DEVICE).await;
     place.ask("an older identity").await;
     let TunnelParts { identity, .. } = place.parts();
-    let refused = identity.unenroll().await.unwrap_err();
+    let refused = identity.unenroll(false).await.unwrap_err();
     assert!(matches!(refused, EnrolmentError::ReceiptsOpen(1)), "{refused:?}");
     assert!(
         identity.watch().borrow().is_some() && DeviceIdentity::load(&place.identity()).unwrap().is_some()
@@ -133,7 +133,19 @@ async fn an_identity_with_open_receipts_is_not_put_off_but_those_of_a_gone_one_d
 
     let settled = crate::journal::OutcomeKind::Released;
     place.journal.close(&format!("request of {DEVICE}"), settled).await.unwrap();
-    identity.unenroll().await.unwrap();
+    identity.unenroll(false).await.unwrap();
+    assert_eq!(*place.journal.pending().borrow(), 0);
+    assert!(DeviceIdentity::load(&place.identity()).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn receipts_of_a_gateway_that_is_gone_for_good_can_be_given_up() {
+    let place = Place::new().await;
+    place.enrolled();
+    place.ask(DEVICE).await;
+    let TunnelParts { identity, .. } = place.parts();
+    identity.unenroll(false).await.unwrap_err();
+    identity.unenroll(true).await.unwrap();
     assert_eq!(*place.journal.pending().borrow(), 0);
     assert!(DeviceIdentity::load(&place.identity()).unwrap().is_none());
 }

@@ -35,9 +35,9 @@ async fn a_caller_who_leaves_in_the_middle_does_not_burn_the_token() {
     let again = identity.enroll(&address, ca_pem.as_bytes(), "token").await;
     assert!(matches!(again, Err(EnrolmentError::AlreadyEnrolled(_))), "{again:?}");
 
-    identity.unenroll().await.unwrap();
+    identity.unenroll(false).await.unwrap();
     assert!(DeviceIdentity::load(&at).unwrap().is_none());
-    assert!(matches!(identity.unenroll().await, Err(EnrolmentError::NotEnrolled)));
+    assert!(matches!(identity.unenroll(false).await, Err(EnrolmentError::NotEnrolled)));
     assert_eq!(journal.receipt_keys().len(), 1, "receipts stay provable");
 }
 
@@ -67,7 +67,7 @@ async fn a_revoked_identity_is_put_off_with_its_open_requests() {
             most_nanousd: None,
         };
         drop(journal.begin(intent).await.unwrap());
-        let refused = identity.unenroll().await;
+        let refused = identity.unenroll(false).await;
         assert!(matches!(refused, Err(EnrolmentError::ReceiptsOpen(1))), "{refused:?}");
 
         match endpoint.accept().await.unwrap().handshake().await.unwrap() {
@@ -75,7 +75,7 @@ async fn a_revoked_identity_is_put_off_with_its_open_requests() {
             Accepted::Enroll(_) => panic!("enrolled already"),
         }
         handle.status().wait_for(|status| status.state == TunnelState::Revoked).await.unwrap();
-        identity.unenroll().await.unwrap();
+        identity.unenroll(false).await.unwrap();
         assert_eq!(*journal.pending().borrow(), 0);
         stop.cancel();
     };

@@ -55,7 +55,7 @@ async fn a_damaged_identity_does_not_keep_the_daemon_from_answering() {
         EnrollRequest { gateway: "127.0.0.1:1".to_owned(), ca_pem: String::new(), token: "token".to_owned() };
     let refused = Problem::from_status(&admin.enroll(enroll).await.unwrap_err());
     assert_eq!(refused.message, tunnel.reason);
-    admin.unenroll(UnenrollRequest {}).await.unwrap();
+    admin.unenroll(UnenrollRequest::default()).await.unwrap();
     assert!(!folder.join("identity.json").exists());
     assert!(daemon.stop().await.is_clean());
 }

@@ -45,8 +45,8 @@ impl Admin for AdminService {
         }))
     }
 
-    async fn unenroll(&self, _: Request<UnenrollRequest>) -> Result<Response<UnenrollReply>, Status> {
-        self.identity.unenroll().await.map_err(status::refuse)?;
+    async fn unenroll(&self, request: Request<UnenrollRequest>) -> Result<Response<UnenrollReply>, Status> {
+        self.identity.unenroll(request.into_inner().force).await.map_err(status::refuse)?;
         Ok(Response::new(UnenrollReply {}))
     }
 

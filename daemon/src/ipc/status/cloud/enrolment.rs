@@ -32,7 +32,7 @@ impl From<EnrolmentError> for Problem {
                 Code::FailedPrecondition,
                 reason::BUSY,
                 message,
-                "wait until they are settled: synctl status",
+                "wait until they are settled (synctl status); if the gateway is gone for good: synctl unenroll --force",
             ),
             EnrolmentError::Enroll(error) => not_let_in(error),
             EnrolmentError::Journal(error) => error.into(),
