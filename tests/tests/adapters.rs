@@ -55,7 +55,11 @@ fn each_adapter_answers_in_its_shape_and_off_brings_the_base_back() {
 
     let off = ctl.json(&["adapter", "off"]);
     assert_eq!((&off["generation"], &off["previous"]), (&3.into(), &"pirate".into()));
-    assert_eq!(text(&answer(&ctl, QUESTIONS[0], &[])), text(&base), "the base answer is back, to the letter");
+    let back = answer(&ctl, QUESTIONS[0], &[]);
+    assert_eq!(text(&back), text(&base), "the base answer is back, to the letter");
+    assert_eq!(back["adapter_generation"], 3);
+    let status = ctl.json(&["status"]);
+    assert!(status["adapter"]["name"].is_null() && status["adapter"]["generation"] == 3, "{status}");
 }
 
 #[test]

@@ -189,7 +189,7 @@ fn a_failing_provider_costs_nothing_and_says_so() {
     assert!(outcome.stderr.contains("provider") && outcome.stderr.contains("next:"), "{}", outcome.stderr);
     let balance = ctl.json(&["billing", "balance"]);
     assert_eq!((&balance["unbilled_nanousd"], &balance["held_nanousd"]), (&0.into(), &0.into()));
-    assert_eq!(ctl.json(&["status"])["pending_receipts"], 0);
+    ctl.wait_for_status("the request closed as not charged", |status| status["pending_receipts"] == 0);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use serde::Serialize;
 use synesis_proto::control::v1::ask_event::Event;
 use synesis_proto::control::v1::done::Receipt;
 use synesis_proto::control::v1::{Done, Origin};
+use synesis_proto::{Problem, reason};
+use tonic::Code;
 
 use super::request::RequestArgs;
 use crate::connect::Context;
@@ -48,11 +50,25 @@ async fn finish(done: Done, answer: String, output: &mut Output) -> Result<(), F
     let receipt = receipt_of(&done);
     output.end_line().await;
     output.note(&footer(&done, receipt.as_ref()));
-    let fault = receipt.as_ref().and_then(ReceiptJson::fault);
+    // A cut answer is worth showing, and must not look whole to a script.
+    let fault = receipt.as_ref().and_then(ReceiptJson::fault).or_else(|| cut(&done.finish_reason));
     if output.format() == Format::Json {
         output.json([Line::done(done, answer, receipt)]).await?;
     }
     fault.map_or(Ok(()), Err)
+}
+
+/// Why the answer ended before its time, if it did; running into the token limit is what was asked for.
+fn cut(finish_reason: &str) -> Option<Failure> {
+    let (reason, message) = match finish_reason {
+        "provider_error" => {
+            (reason::PROVIDER_FAILED, "the model provider failed in the middle of the answer")
+        }
+        "cancelled" => (reason::INTERRUPTED, "the gateway ended the answer before it was complete"),
+        _ => return None,
+    };
+    let next_step = "ask again; only what was made is charged";
+    Some(Failure::Refused(Problem::new(Code::Unavailable, reason, message, next_step)))
 }
 
 /// What came as the receipt, if this answer has one.

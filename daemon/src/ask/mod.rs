@@ -201,6 +201,8 @@ impl Asker {
         sink: &mut Sink,
     ) -> Result<Done, AskError> {
         // Pinned until the answer's end, whatever is swapped in meanwhile.
+        // The base model after a swap is a generation of its own.
+        let generation = self.adapters.snapshot().borrow().generation;
         let adapter = self.adapters.resolve(&ask.adapter).await?;
         let request = GenerateRequest {
             request_id: id.to_string(),
@@ -225,7 +227,7 @@ impl Asker {
                     return Ok(Done {
                         route,
                         model: self.model.status().borrow().name.clone(),
-                        adapter_generation: adapter.as_ref().map_or(0, |adapter| adapter.generation),
+                        adapter_generation: adapter.as_ref().map_or(generation, |adapter| adapter.generation),
                         adapter: adapter.map(|adapter| adapter.name).unwrap_or_default(),
                         input_tokens: end.input_tokens,
                         output_tokens: end.output_tokens,

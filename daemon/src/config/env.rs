@@ -23,6 +23,8 @@ pub(super) fn entries(
         let rest = rest.to_ascii_lowercase();
         match KEYS.iter().find(|key| names(key).contains(&rest)) {
             Some(key) => found.push((key, to_figment(key.kind, &text), name)),
+            // The gateway's own settings share this prefix, and both programs may share an environment.
+            None if rest.starts_with("gateway_") => {}
             None if in_known_section(&rest) => {
                 return Err(ConfigError::UnknownKey {
                     nearest: variable(keys::nearest(&rest.replacen("__", ".", 1).replacen('_', ".", 1))),

@@ -24,7 +24,8 @@ pub(super) fn read(file: &Path) -> Result<Raw, ConfigError> {
         figment = figment.merge(Toml::file_exact(path));
     }
     let socket = SOCKET_ENV.strip_prefix(ENV_PREFIX).unwrap_or(SOCKET_ENV);
-    let environment = Env::prefixed(ENV_PREFIX).ignore(&[socket]).split("__");
+    // `SYNESIS_GATEWAY_ENDPOINTS` tells a device where to dial; both programs may share an environment.
+    let environment = Env::prefixed(ENV_PREFIX).ignore(&[socket, "ENDPOINTS", "_ENDPOINTS"]).split("__");
     figment.merge(environment).extract().map_err(|error| ConfigError::from_figment(error, file))
 }
 

@@ -20,8 +20,8 @@ impl From<&NodeStatus> for StatusReply {
                 reason: status.model.reason.clone(),
                 next_step: status.model.next_step.clone(),
             }),
-            adapter: adapter.map(|adapter| Adapter {
-                name: adapter.name.to_string(),
+            adapter: Some(Adapter {
+                name: adapter.map(|adapter| adapter.name.to_string()).unwrap_or_default(),
                 generation: status.adapters.generation,
             }),
             device_id: status.device_id.clone().unwrap_or_default(),
