@@ -37,7 +37,7 @@ async fn status_model_vitals_and_health_are_served() {
     let model = status.model.unwrap();
     assert_eq!((model.state.as_str(), model.name.as_str()), ("ready", "scripted"));
     assert_eq!(status.tunnel.unwrap().state, "unenrolled");
-    assert_eq!(status.adapter, None);
+    assert_eq!(status.adapter, Some(Adapter::default()), "the base model, and there never was a swap");
     let names: Vec<&str> = status.subsystems.iter().map(|row| row.name.as_str()).collect();
     assert!(["runtime", "adapters", "vitals", "ipc"].iter().all(|name| names.contains(name)), "{names:?}");
     assert_eq!(names.last(), Some(&"ipc"));
