@@ -158,15 +158,18 @@ impl NodeView {
         }
     }
 
-    /// The device as it is now.
+    /// The device as it is now. The board is read last, because the parts write it first: a state that is seen here
+    /// has its reason beside it.
     pub fn snapshot(&self) -> NodeStatus {
+        let model = Arc::clone(&self.model.borrow());
+        let tunnel = self.uplink.tunnel.borrow().clone();
         let subsystems = self.board.borrow().clone();
         let adapters = Arc::clone(&self.adapters.borrow());
         NodeStatus {
             state: if self.stopping.is_cancelled() { Overall::Stopping } else { Overall::of(&subsystems) },
             subsystems,
-            tunnel: self.uplink.tunnel.borrow().clone(),
-            model: Arc::clone(&self.model.borrow()),
+            tunnel,
+            model,
             adapter_lost: adapters.active().is_some_and(|adapter| self.adapters_handle.is_lost(&adapter.id)),
             adapters,
             device_id: self.uplink.device_id.borrow().clone(),

@@ -1,8 +1,10 @@
 //! How an error crosses a gRPC boundary: a status code, a stable machine-readable reason, a sentence, and
-//! the next step. The reason and the next step travel as `google.rpc.ErrorInfo`, so any client can read them.
+//! the next step. The reason and the next step travel as `google.rpc.ErrorInfo`, and the time after which to come
+//! back as `google.rpc.RetryInfo`, so any client can read them.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -22,6 +24,8 @@ pub struct Problem {
     pub message: String,
     /// What to do next; may be empty.
     pub next_step: String,
+    /// When to come back, for a refusal that passes by itself.
+    pub retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -32,7 +36,20 @@ impl Problem {
         message: impl Into<String>,
         next_step: impl Into<String>,
     ) -> Self {
-        Self { code, reason: reason.into(), message: message.into(), next_step: next_step.into() }
+        Self {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            next_step: next_step.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The same with the time after which it makes sense to come back.
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
+        self
     }
 
     /// Reads a problem back from a status. A status that did not come from a [`Problem`] (a dead peer, say)
@@ -46,7 +63,8 @@ impl Problem {
             }
             _ => (String::new(), String::new()),
         };
-        Self { code: status.code(), reason, message: status.message().to_owned(), next_step }
+        let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        Self { code: status.code(), reason, message: status.message().to_owned(), next_step, retry_after }
     }
 }
 
@@ -56,7 +74,10 @@ impl From<Problem> for Status {
         if !problem.next_step.is_empty() {
             metadata.insert(NEXT_STEP.to_owned(), problem.next_step);
         }
-        let details = ErrorDetails::with_error_info(problem.reason, DOMAIN, metadata);
+        let mut details = ErrorDetails::with_error_info(problem.reason, DOMAIN, metadata);
+        if let Some(time) = problem.retry_after {
+            details.set_retry_info(Some(time));
+        }
         Status::with_error_details(problem.code, problem.message, details)
     }
 }
@@ -81,6 +102,8 @@ mod tests {
     fn a_problem_survives_the_trip_through_a_status() {
         let problem = Problem::new(Code::NotFound, "ADAPTER_NOT_FOUND", "no such adapter", "run list");
         assert_eq!(Problem::from_status(&problem.clone().into()), problem);
+        let later = problem.retry_after(Duration::from_millis(1500));
+        assert_eq!(Problem::from_status(&later.clone().into()), later);
     }
 
     #[test]

@@ -28,6 +28,26 @@ reasons! {
     MODEL_INVALID;
     /// The local queue is full.
     BUSY;
+    /// The model would not fit into the memory there is.
+    MODEL_TOO_LARGE;
+    /// No model of that name on this device.
+    MODEL_NOT_FOUND;
+    /// A model of that name, with other content, exists.
+    MODEL_EXISTS;
+    /// The active model cannot be removed.
+    MODEL_IN_USE;
+    /// The source of a pull cannot be reached, or does not have the file.
+    SOURCE_FAILED;
+    /// The bytes that came are not those that were announced.
+    DIGEST_MISMATCH;
+    /// The disk has no room for the file, or the store's limit is reached.
+    DISK_FULL;
+    /// The loaded model makes no embeddings.
+    NO_EMBEDDINGS;
+    /// The JSON schema or the grammar cannot be used.
+    CONSTRAINT_INVALID;
+    /// The request wants something that only a local answer, or only a cloud answer, can have.
+    UNSUPPORTED;
     /// This device has no identity.
     NOT_ENROLLED;
     /// The gateway took this device's identity back.

@@ -25,6 +25,14 @@ pub enum Kind {
     Integer(u64, u64),
     /// A number between 0 and 2.
     Temperature,
+    /// A number between 0 and 1.
+    Share,
+    /// Yes or no.
+    Switch,
+    /// `host:port` where the host is a loopback address.
+    Loopback,
+    /// The base of a web address.
+    Url,
     /// An amount in US dollars with at most nine decimals; never passes through a float.
     Usd,
     /// A list of `host:port`.
@@ -45,6 +53,10 @@ impl Kind {
             },
             Self::Integer(least, most) => format!("a whole number from {least} to {most}"),
             Self::Temperature => "a number from 0 to 2".to_owned(),
+            Self::Share => "a number from 0 to 1".to_owned(),
+            Self::Switch => "true or false".to_owned(),
+            Self::Loopback => "a loopback address with a port, such as \"127.0.0.1:8088\"".to_owned(),
+            Self::Url => "an http or https address, such as \"https://huggingface.co\"".to_owned(),
             Self::Usd => {
                 "a positive amount in US dollars with at most nine decimals, such as 1.50".to_owned()
             }
@@ -101,14 +113,57 @@ pub static KEYS: &[Key] = &[
         Kind::Temperature,
         "sampling temperature when a request names none; 0 is greedy",
     ),
+    key("model.parallel", Kind::Integer(1, 64), "requests answered at the same time, each with a whole context"),
+    key("model.queue", Kind::Integer(1, 4_096), "requests that may wait for the model before one is refused"),
+    key(
+        "model.prefix_cache_bytes",
+        Kind::Integer(0, 1 << 40),
+        "memory for prefixes of earlier requests, beside the contexts; 0: none are kept there",
+    ),
+    key("model.drain_s", Kind::Integer(0, 3_600), "seconds that answers in flight have when the model is replaced"),
+    key("model.hf_endpoint", Kind::Url, "the hub that `model pull hf:` asks; not set: HF_ENDPOINT, else Hugging Face"),
+    key("model.hf_token_file", Kind::Path, "a file with the hub's access token; not set: the credential hf-token"),
+    key("model.store_max_bytes", Kind::Integer(0, 1 << 50), "most that pulled models may take on disk; 0: no limit"),
+    key("runtime.memory_max_bytes", Kind::Integer(0, 1 << 50), "most memory of the model process; 0: what the machine has"),
+    key(
+        "runtime.sandbox",
+        Kind::Choice(&["auto", "require", "off"]),
+        "isolation of the model process; auto: what the kernel has; require: refuse to start without",
+    ),
     key("runtime.program", Kind::Path, "the model process; not set: synesis-runtime beside the daemon"),
     key("adapters.max_bytes", Kind::Integer(1, 1 << 40), "largest adapter file that is taken in"),
+    key("adapters.max_total_bytes", Kind::Integer(1, 1 << 50), "most that adapters may take on disk"),
+    key(
+        "adapters.when_full",
+        Kind::Choice(&["refuse", "evict"]),
+        "an import beyond that is refused, or takes the place of the least recently used",
+    ),
+    key("adapters.max_loaded", Kind::Integer(1, 64), "adapters kept in memory; the least recently used leave"),
     key("gateway.endpoints", Kind::HostPorts, "gateways to dial; empty: the one this device enrolled with"),
     key(
         "routing.policy",
         Kind::Choice(&["auto", "local", "cloud", "ask"]),
         "where a prompt runs when the request does not say",
     ),
+    key(
+        "routing.min_confidence",
+        Kind::Share,
+        "mean token probability below which a local answer is given up for the cloud; 0: never",
+    ),
+    key("routing.confidence_tokens", Kind::Integer(1, 256), "tokens of a local answer that are judged before it is shown"),
+    key(
+        "routing.min_agreement",
+        Kind::Share,
+        "share of local samples that have to agree with the answer, else the cloud; 0: none are drawn",
+    ),
+    key("routing.agreement_samples", Kind::Integer(1, 8), "local samples drawn for that"),
+    key("routing.max_wait_ms", Kind::Integer(0, 3_600_000), "wait for the local model beyond which the cloud is used; 0: any"),
+    key("routing.max_memory", Kind::Share, "share of memory in use from which new prompts go to the cloud; 0: any"),
+    key("routing.max_temperature_c", Kind::Integer(0, 200), "temperature from which new prompts go to the cloud; 0: any"),
+    key("routing.decisions", Kind::Integer(0, 100_000), "routing decisions kept for `synctl route --replay`; 0: none"),
+    key("openai.enabled", Kind::Switch, "the OpenAI-compatible endpoint, on openai.sock beside the control socket"),
+    key("openai.listen", Kind::Loopback, "the same on loopback TCP, with a token; not set: the socket only"),
+    key("openai.token_file", Kind::Path, "the token for openai.listen; not set: made in state_dir/openai-token"),
     key("billing.daily_limit_usd", Kind::Usd, "most this device spends per UTC day; not set: no own limit"),
     key(
         "privacy.consent",

@@ -16,7 +16,7 @@ pub use error::ConfigError;
 pub use keys::{KEYS, Key, Kind};
 pub use layers::{Loaded, Source, load};
 pub use show::{Origins, as_json, as_toml};
-pub use value::{AbsolutePath, HostPort};
+pub use value::{AbsolutePath, HostPort, Loopback, Url};
 
 /// Everything the daemon can be told. One field per row of [`KEYS`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct Config {
     pub privacy: Privacy,
     /// The local socket.
     pub ipc: Ipc,
+    /// The OpenAI-compatible endpoint.
+    pub openai: OpenAi,
     /// Device measurements.
     pub vitals: Vitals,
     /// Where the log goes.
@@ -73,6 +75,25 @@ pub struct Model {
     /// Sampling temperature when the request names none; 0 is greedy.
     #[serde(with = "value::temperature")]
     pub temperature: f32,
+    /// Requests answered at the same time, each with a whole context.
+    #[serde(deserialize_with = "value::between::<1, 64, _>")]
+    pub parallel: u32,
+    /// Requests that may wait for the model.
+    #[serde(deserialize_with = "value::between::<1, 4_096, _>")]
+    pub queue: u32,
+    /// Memory for saved prefixes, in bytes.
+    #[serde(deserialize_with = "value::between_u64::<0, 1_099_511_627_776, _>")]
+    pub prefix_cache_bytes: u64,
+    /// Seconds that answers in flight have when the model is replaced.
+    #[serde(deserialize_with = "value::between::<0, 3_600, _>")]
+    pub drain_s: u32,
+    /// The hub that `model pull hf:` asks; none: `HF_ENDPOINT`, else Hugging Face.
+    pub hf_endpoint: Option<Url>,
+    /// A file with the hub's access token; none: the systemd credential `hf-token`, if there is one.
+    pub hf_token_file: Option<AbsolutePath>,
+    /// Most that pulled models may take on disk, in bytes; 0: no limit.
+    #[serde(deserialize_with = "value::between_u64::<0, 1_125_899_906_842_624, _>")]
+    pub store_max_bytes: u64,
 }
 
 /// `[runtime]`
@@ -80,6 +101,24 @@ pub struct Model {
 pub struct Runtime {
     /// The model process; none: `synesis-runtime` beside the daemon, then `/usr/lib/synesis/synesis-runtime`.
     pub program: Option<AbsolutePath>,
+    /// Most memory of the model process, in bytes; 0: what the machine has.
+    #[serde(deserialize_with = "value::between_u64::<0, 1_125_899_906_842_624, _>")]
+    pub memory_max_bytes: u64,
+    /// Isolation of the model process.
+    pub sandbox: Sandbox,
+}
+
+/// Isolation of the model process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandbox {
+    /// What the kernel has; what it lacks is logged.
+    #[default]
+    Auto,
+    /// All of it, or the model does not start.
+    Require,
+    /// None, for debugging.
+    Off,
 }
 
 /// `[adapters]`
@@ -88,6 +127,25 @@ pub struct Adapters {
     /// Largest adapter file that is taken in, in bytes.
     #[serde(deserialize_with = "value::between_u64::<1, 1_099_511_627_776, _>")]
     pub max_bytes: u64,
+    /// Most that all of them may take on disk, in bytes.
+    #[serde(deserialize_with = "value::between_u64::<1, 1_125_899_906_842_624, _>")]
+    pub max_total_bytes: u64,
+    /// What happens to an import beyond that.
+    pub when_full: WhenFull,
+    /// Adapters kept in memory.
+    #[serde(deserialize_with = "value::between::<1, 64, _>")]
+    pub max_loaded: u32,
+}
+
+/// What happens to an import for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenFull {
+    /// It is refused: an adapter may exist nowhere else.
+    #[default]
+    Refuse,
+    /// The least recently used ones that are not active leave.
+    Evict,
 }
 
 /// `[gateway]`
@@ -98,10 +156,45 @@ pub struct Gateway {
 }
 
 /// `[routing]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Routing {
     /// Applied to requests that do not choose.
     pub policy: RoutingPolicy,
+    /// Mean token probability below which a local answer is given up for the cloud; 0: never.
+    #[serde(deserialize_with = "value::share")]
+    pub min_confidence: f64,
+    /// Tokens of a local answer that are judged before it is shown.
+    #[serde(deserialize_with = "value::between::<1, 256, _>")]
+    pub confidence_tokens: u32,
+    /// Share of local samples that have to agree with the answer; 0: none are drawn.
+    #[serde(deserialize_with = "value::share")]
+    pub min_agreement: f64,
+    /// Local samples drawn for that.
+    #[serde(deserialize_with = "value::between::<1, 8, _>")]
+    pub agreement_samples: u32,
+    /// Wait for the local model, in milliseconds, beyond which the cloud is used; 0: any.
+    #[serde(deserialize_with = "value::between::<0, 3_600_000, _>")]
+    pub max_wait_ms: u32,
+    /// Share of memory in use from which new prompts go to the cloud; 0: any.
+    #[serde(deserialize_with = "value::share")]
+    pub max_memory: f64,
+    /// Temperature from which new prompts go to the cloud; 0: any.
+    #[serde(deserialize_with = "value::between::<0, 200, _>")]
+    pub max_temperature_c: u32,
+    /// Decisions kept for a replay; 0: none.
+    #[serde(deserialize_with = "value::between::<0, 100_000, _>")]
+    pub decisions: u32,
+}
+
+/// `[openai]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenAi {
+    /// Whether there is an endpoint at all.
+    pub enabled: bool,
+    /// A loopback address beside the socket; none: the socket only.
+    pub listen: Option<Loopback>,
+    /// The bearer token for `listen`; none: made in the state folder.
+    pub token_file: Option<AbsolutePath>,
 }
 
 /// Where a prompt runs when the request does not say.
@@ -230,13 +323,49 @@ impl Default for Paths {
 
 impl Default for Model {
     fn default() -> Self {
-        Self { path: None, name: None, context_tokens: 2048, threads: 0, max_tokens: 256, temperature: 0.0 }
+        Self {
+            path: None,
+            name: None,
+            context_tokens: 2048,
+            threads: 0,
+            max_tokens: 256,
+            temperature: 0.0,
+            parallel: 4,
+            queue: 64,
+            prefix_cache_bytes: 64 << 20,
+            drain_s: 30,
+            hf_endpoint: None,
+            hf_token_file: None,
+            store_max_bytes: 0,
+        }
     }
 }
 
 impl Default for Adapters {
     fn default() -> Self {
-        Self { max_bytes: 1 << 30 }
+        Self { max_bytes: 1 << 30, max_total_bytes: 8 << 30, when_full: WhenFull::Refuse, max_loaded: 8 }
+    }
+}
+
+impl Default for Routing {
+    fn default() -> Self {
+        Self {
+            policy: RoutingPolicy::default(),
+            min_confidence: 0.0,
+            confidence_tokens: 24,
+            min_agreement: 0.0,
+            agreement_samples: 2,
+            max_wait_ms: 0,
+            max_memory: 0.0,
+            max_temperature_c: 0,
+            decisions: 2_000,
+        }
+    }
+}
+
+impl Default for OpenAi {
+    fn default() -> Self {
+        Self { enabled: true, listen: None, token_file: None }
     }
 }
 

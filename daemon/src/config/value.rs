@@ -1,6 +1,7 @@
 //! Values that a configuration key can hold, parsed once at the edge.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -81,6 +82,71 @@ impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
+}
+
+/// A loopback address and a port: what listens there is for this machine only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Loopback(SocketAddr);
+
+impl Loopback {
+    /// To bind to.
+    pub fn address(self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Loopback {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let text = text.strip_prefix("localhost:").map_or(text.clone(), |port| format!("127.0.0.1:{port}"));
+        let address: SocketAddr = text.parse().map_err(|_| "not an address with a port")?;
+        if address.ip().is_loopback() { Ok(Self(address)) } else { Err("not a loopback address") }
+    }
+}
+
+impl From<Loopback> for String {
+    fn from(address: Loopback) -> Self {
+        address.0.to_string()
+    }
+}
+
+/// The base of a web address, without a trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Url(String);
+
+impl Url {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Url {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let base = text.trim_end_matches('/');
+        let parsed: http::Uri = base.parse().map_err(|_| "not an address")?;
+        let known = matches!(parsed.scheme_str(), Some("http" | "https"));
+        if known && parsed.host().is_some_and(|host| !host.is_empty()) && parsed.query().is_none() {
+            Ok(Self(base.to_owned()))
+        } else {
+            Err("not an http or https address")
+        }
+    }
+}
+
+impl From<Url> for String {
+    fn from(url: Url) -> Self {
+        url.0
+    }
+}
+
+/// A number from 0 to 1.
+pub(super) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err(D::Error::custom("out of range")) }
 }
 
 /// A whole number from `MIN` to `MAX`.

@@ -113,8 +113,9 @@ impl RuntimeProcess {
 
     /// Publishes that there is no model to answer, in the status and on the health board.
     fn down(&self, cx: &Context, state: ModelState, reason: &str, next_step: &str) {
-        self.handle.down(self.status(state, None).because(reason, next_step));
+        // The board first, and a reader takes the model's status first: whoever sees the new state sees its reason.
         cx.degraded(reason, next_step);
+        self.handle.down(self.status(state, None).because(reason, next_step));
         cx.ready();
     }
 
