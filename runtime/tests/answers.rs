@@ -135,6 +135,7 @@ async fn a_seed_repeats_a_random_answer() {
             min_p: 0.05,
             repeat_penalty: 1.1,
             seed: Some(seed),
+            ..Sampling::default()
         }),
         ..bare_turn("Name an animal and say why you like it.", "")
     };

@@ -31,6 +31,7 @@ pub(super) fn model_info(info: ModelInfo) -> wire::ModelInfo {
         has_chat_template: info.has_chat_template,
         engine: info.engine,
         threads: info.threads,
+        ..wire::ModelInfo::default()
     }
 }
 
@@ -72,12 +73,15 @@ pub(super) fn generate(request: wire::GenerateRequest) -> Result<Generate, Engin
 
 pub(super) fn event(event: Event) -> wire::GenerateEvent {
     let event = match event {
-        Event::Started { input_tokens } => {
-            wire::generate_event::Event::Started(wire::Started { input_tokens: count(input_tokens) })
-        }
-        Event::Delta { text, output_tokens } => {
-            wire::generate_event::Event::Delta(wire::Delta { text, output_tokens: count(output_tokens) })
-        }
+        Event::Started { input_tokens } => wire::generate_event::Event::Started(wire::Started {
+            input_tokens: count(input_tokens),
+            ..wire::Started::default()
+        }),
+        Event::Delta { text, output_tokens } => wire::generate_event::Event::Delta(wire::Delta {
+            text,
+            output_tokens: count(output_tokens),
+            ..wire::Delta::default()
+        }),
         Event::Finished(summary) => wire::generate_event::Event::Finished(finished(&summary)),
     };
     wire::GenerateEvent { event: Some(event) }
@@ -117,6 +121,7 @@ fn finished(summary: &Summary) -> wire::Finished {
         prefill_us: microseconds(summary.prefill),
         generate_us: microseconds(summary.generation),
         mean_logprob: summary.mean_logprob,
+        ..wire::Finished::default()
     }
 }
 

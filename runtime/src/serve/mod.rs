@@ -2,6 +2,7 @@
 
 mod connection;
 mod convert;
+mod files;
 mod memory;
 mod problem;
 mod service;

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::problem::status;
-use super::{convert, memory};
+use super::{convert, files, memory};
 use crate::engine::Engine;
 
 /// The service; owns the only handle of the engine.
@@ -33,6 +33,7 @@ impl Runtime for Service {
             queued: convert::count(load.queued),
             resident_bytes: memory::resident_bytes(),
             tokens_generated: load.tokens_generated,
+            ..wire::HealthReply::default()
         }))
     }
 
@@ -49,9 +50,23 @@ impl Runtime for Service {
         &self,
         request: Request<wire::InspectAdapterRequest>,
     ) -> Result<Response<wire::AdapterInfo>, Status> {
-        let path = request.into_inner().path.into();
-        let header = self.engine.inspect_adapter(path).await.map_err(status)?;
-        Ok(Response::new(convert::adapter_info(header)))
+        files::inspect_adapter(&self.engine, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn estimate_model(
+        &self,
+        request: Request<wire::EstimateModelRequest>,
+    ) -> Result<Response<wire::MemoryEstimate>, Status> {
+        files::estimate_model(&self.engine, request.into_inner()).await.map(Response::new)
+    }
+
+    type ConvertAdapterStream = files::ConvertAdapterStream;
+
+    async fn convert_adapter(
+        &self,
+        request: Request<wire::ConvertAdapterRequest>,
+    ) -> Result<Response<Self::ConvertAdapterStream>, Status> {
+        files::convert_adapter(&self.engine, request.into_inner()).await.map(Response::new)
     }
 
     async fn load_adapter(
@@ -69,6 +84,14 @@ impl Runtime for Service {
     ) -> Result<Response<wire::UnloadAdapterReply>, Status> {
         self.engine.unload_adapter(request.into_inner().id).await.map_err(status)?;
         Ok(Response::new(wire::UnloadAdapterReply {}))
+    }
+
+    async fn warm(&self, _: Request<wire::WarmRequest>) -> Result<Response<wire::WarmReply>, Status> {
+        Err(Status::unimplemented("prefixes cannot be warmed yet"))
+    }
+
+    async fn embed(&self, _: Request<wire::EmbedRequest>) -> Result<Response<wire::EmbedReply>, Status> {
+        Err(Status::unimplemented("embeddings are not made yet"))
     }
 
     async fn count_tokens(
