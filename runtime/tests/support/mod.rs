@@ -174,9 +174,12 @@ pub(crate) fn bare_turn(prompt: &str, adapter: &str) -> GenerateRequest {
 }
 
 pub(crate) fn chat(turns: &[(&str, &str)]) -> Chat {
-    let message =
-        |(role, content): &(&str, &str)| ChatMessage { role: (*role).into(), content: (*content).into() };
-    Chat { messages: turns.iter().map(message).collect() }
+    let message = |(role, content): &(&str, &str)| ChatMessage {
+        role: (*role).into(),
+        content: (*content).into(),
+        ..ChatMessage::default()
+    };
+    Chat { messages: turns.iter().map(message).collect(), ..Chat::default() }
 }
 
 pub(crate) fn chat_turn(prompt: &str, adapter: &str) -> GenerateRequest {
