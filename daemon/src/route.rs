@@ -4,9 +4,10 @@
 use crate::config::{Consent, RoutingPolicy};
 
 /// What the request itself asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// Nothing; the configured policy decides.
+    #[default]
     Unspecified,
     /// Local when it is good enough, cloud when it is not, whatever the policy.
     Auto,

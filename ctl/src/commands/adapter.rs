@@ -144,7 +144,10 @@ fn chunks(
         read.map_err(|source| Failure::Unreadable { what: path.clone(), source })?;
         match data.is_empty() && name.is_none() {
             true => Ok(None),
-            false => Ok(Some((ImportChunk { name: name.unwrap_or_default(), data }, (file, path, None)))),
+            false => Ok(Some((
+                ImportChunk { name: name.unwrap_or_default(), data, ..ImportChunk::default() },
+                (file, path, None),
+            ))),
         }
     })
 }

@@ -65,7 +65,7 @@ impl RequestArgs {
     pub(crate) async fn into_request(self) -> Result<AskRequest, Failure> {
         let mode = self.mode();
         let prompt = input::prompt(self.prompt).await?;
-        let message = |role: &str, content| Message { role: role.to_owned(), content };
+        let message = |role: &str, content| Message { role: role.to_owned(), content, ..Message::default() };
         let system = self.system.map(|content| message("system", content));
         Ok(AskRequest {
             messages: system.into_iter().chain([message("user", prompt)]).collect(),
@@ -77,6 +77,7 @@ impl RequestArgs {
             seed: self.seed,
             session: self.session.unwrap_or_default(),
             stop: self.stop,
+            ..AskRequest::default()
         })
     }
 

@@ -22,10 +22,10 @@ pub(super) fn check(ask: &Ask) -> Result<(), AskError> {
     if !ask.messages.iter().any(|message| message.role != "system" && !message.content.trim().is_empty()) {
         return Err(AskError::EmptyPrompt);
     }
-    if ask.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
+    if ask.sampling.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
         return Err(AskError::OutOfRange("the temperature (0 to 2)"));
     }
-    if ask.top_p.is_some_and(|top_p| !(0.0..=1.0).contains(&top_p)) {
+    if ask.sampling.top_p.is_some_and(|top_p| !(0.0..=1.0).contains(&top_p)) {
         return Err(AskError::OutOfRange("top_p (0 to 1)"));
     }
     if ask.stop.len() > MAX_STOPS || ask.stop.iter().any(|stop| stop.is_empty() || stop.len() > MAX_STOP) {
@@ -48,18 +48,7 @@ mod tests {
     use super::*;
 
     fn ask() -> Ask {
-        Ask {
-            uid: 0,
-            messages: vec![Message::new("user", "hello")],
-            mode: Mode::Auto,
-            adapter: String::new(),
-            max_tokens: None,
-            temperature: None,
-            top_p: None,
-            seed: None,
-            session: String::new(),
-            stop: Vec::new(),
-        }
+        Ask { messages: vec![Message::new("user", "hello")], mode: Mode::Auto, ..Ask::default() }
     }
 
     fn refused(ask: &Ask) -> bool {

@@ -3,6 +3,7 @@
 mod check;
 mod driven;
 mod error;
+mod request;
 mod sink;
 mod situation;
 mod turn;
@@ -13,8 +14,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use synesis_ledger::SignedReceipt;
 use synesis_privacy::{Message, Policy};
+use synesis_proto::runtime::v1 as runtime;
 use synesis_proto::runtime::v1::generate_event::Event;
-use synesis_proto::runtime::v1::{Chat, ChatMessage, GenerateRequest, Sampling, generate_request};
+use synesis_proto::runtime::v1::{Chat, ChatMessage, GenerateRequest, generate_request};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use ulid::Ulid;
@@ -23,40 +25,16 @@ use crate::adapters::AdaptersHandle;
 use crate::config::Config;
 use crate::escalation::{Escalation, Wishes};
 use crate::model::{ModelError, ModelHandle};
-use crate::route::{CloudWhy, Decision, LocalWhy, Mode, RefuseWhy};
+use crate::route::{CloudWhy, Decision, LocalWhy, RefuseWhy};
 use crate::sessions::{Session, Sessions};
 use crate::tunnel::Damage;
 use check::check;
 pub use driven::Driven;
 pub use error::AskError;
+pub use request::{Ask, Constraint, Sampling, TokenLogprob};
 pub use sink::{Sink, SinkError};
 pub use situation::Routing;
 use turn::{Hidden, Turn};
-
-/// One request, parsed.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// Whose sessions it may use.
-    pub uid: u32,
-    /// In clear text, the new turn last.
-    pub messages: Vec<Message>,
-    /// Where it may run.
-    pub mode: Mode,
-    /// `""`: the active adapter; `"none"`: the base model.
-    pub adapter: String,
-    /// None: `model.max_tokens`.
-    pub max_tokens: Option<u32>,
-    /// None: `model.temperature`.
-    pub temperature: Option<f32>,
-    /// Nucleus sampling.
-    pub top_p: Option<f32>,
-    /// For repeatable sampling.
-    pub seed: Option<u64>,
-    /// Empty: none.
-    pub session: String,
-    /// Texts that end the answer.
-    pub stop: Vec<String>,
-}
 
 /// What the caller of an ask sees, in this order: one `Routed`, any number of `Delta`, one `Done`.
 #[derive(Debug, Clone)]
@@ -64,9 +42,24 @@ pub enum AskEvent {
     /// Where it runs.
     Routed(Route),
     /// The next piece of the answer.
-    Delta(String),
+    Delta(Delta),
     /// The end.
     Done(Box<Done>),
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Delta {
+    /// The text; empty when it is held back for now.
+    pub text: String,
+    /// Of the tokens since the last piece, when the request asked for them.
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+impl From<String> for Delta {
+    fn from(text: String) -> Self {
+        Self { text, logprobs: Vec::new() }
+    }
 }
 
 /// Where a prompt runs and why.
@@ -113,6 +106,14 @@ pub struct Done {
     pub receipt: Receipt,
     /// Placeholders in the answer that stand for nothing we hid.
     pub unknown_placeholders: u32,
+    /// The calls of tools in the answer, the array of the OpenAI API.
+    pub tool_calls: Option<String>,
+    /// Of a local answer's tokens, natural logarithm.
+    pub mean_logprob: Option<f32>,
+    /// Tokens of the prompt that came from an earlier request's cache.
+    pub cached_tokens: u32,
+    /// Waited for the local model.
+    pub queued: Duration,
 }
 
 /// The proof of an answer's cost.
@@ -208,21 +209,23 @@ impl Asker {
             request_id: id.to_string(),
             input: Some(generate_request::Input::Chat(chat(messages))),
             adapter_id: adapter.as_ref().map(|adapter| adapter.id.clone()).unwrap_or_default(),
-            adapter_scale: 0.0,
+            adapter_scale: ask.adapter_scale.unwrap_or(1.0),
             max_tokens: self.max_tokens(ask),
-            sampling: Some(Sampling {
-                temperature: ask.temperature.unwrap_or(self.config.model.temperature),
-                top_p: ask.top_p.unwrap_or(0.0),
-                seed: ask.seed,
-                ..Sampling::default()
-            }),
+            sampling: Some(self.sampling(&ask.sampling)),
             stop: ask.stop.clone(),
+            owner: ask.uid.to_string(),
+            deterministic: ask.deterministic,
+            logprobs: ask.logprobs,
+            constraint: ask.constraint.clone().map(constraint),
         };
         let mut answer = self.model.generate(request).await?;
         while let Some(event) = answer.next().await {
             match event? {
                 Event::Started(_) => {}
-                Event::Delta(delta) => sink.push(delta.text).await?,
+                Event::Delta(delta) => {
+                    let logprobs = delta.logprobs.into_iter().map(logprob).collect();
+                    sink.push(Delta { text: delta.text, logprobs }).await?;
+                }
                 Event::Finished(end) => {
                     return Ok(Done {
                         route,
@@ -236,6 +239,10 @@ impl Asker {
                         finish_reason: end.reason,
                         receipt: Receipt::Free,
                         unknown_placeholders: 0,
+                        tool_calls: None,
+                        mean_logprob: Some(end.mean_logprob),
+                        cached_tokens: end.cached_tokens,
+                        queued: Duration::from_micros(end.queued_us),
                     });
                 }
             }
@@ -257,9 +264,9 @@ impl Asker {
         let adapter_generation = self.adapters.snapshot().borrow().generation;
         let wishes = Wishes {
             max_tokens: self.max_tokens(ask),
-            temperature: ask.temperature,
-            top_p: ask.top_p,
-            seed: ask.seed,
+            temperature: ask.sampling.temperature,
+            top_p: ask.sampling.top_p,
+            seed: ask.sampling.seed,
             stop,
             adapter_generation,
         };
@@ -276,8 +283,25 @@ impl Asker {
             finish_reason: answer.finish_reason,
             receipt: answer.receipt.map_or(Receipt::Pending, |signed| Receipt::Stored(Box::new(signed))),
             unknown_placeholders: answer.unknown_placeholders,
+            tool_calls: None,
+            mean_logprob: None,
+            cached_tokens: 0,
+            queued: Duration::ZERO,
         };
         Ok((turn, done))
+    }
+
+    fn sampling(&self, wanted: &Sampling) -> runtime::Sampling {
+        runtime::Sampling {
+            temperature: wanted.temperature.unwrap_or(self.config.model.temperature),
+            top_k: wanted.top_k.unwrap_or(0),
+            top_p: wanted.top_p.unwrap_or(0.0),
+            min_p: wanted.min_p.unwrap_or(0.0),
+            repeat_penalty: wanted.repeat_penalty.unwrap_or(0.0),
+            seed: wanted.seed,
+            presence_penalty: wanted.presence_penalty.unwrap_or(0.0),
+            frequency_penalty: wanted.frequency_penalty.unwrap_or(0.0),
+        }
     }
 
     fn max_tokens(&self, ask: &Ask) -> u32 {
@@ -287,7 +311,22 @@ impl Asker {
 
 /// The conversation as the model process takes it.
 fn chat(messages: &[Message]) -> Chat {
-    let message =
-        |message: &Message| ChatMessage { role: message.role.clone(), content: message.content.clone() };
-    Chat { messages: messages.iter().map(message).collect() }
+    let message = |message: &Message| ChatMessage {
+        role: message.role.clone(),
+        content: message.content.clone(),
+        ..ChatMessage::default()
+    };
+    Chat { messages: messages.iter().map(message).collect(), ..Chat::default() }
+}
+
+fn constraint(constraint: Constraint) -> generate_request::Constraint {
+    match constraint {
+        Constraint::JsonSchema(schema) => generate_request::Constraint::JsonSchema(schema),
+        Constraint::Grammar(grammar) => generate_request::Constraint::Grammar(grammar),
+    }
+}
+
+fn logprob(token: runtime::TokenLogprob) -> TokenLogprob {
+    let top = token.top.into_iter().map(logprob).collect();
+    TokenLogprob { token: token.token, logprob: token.logprob, top }
 }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::time::Instant;
 
-use super::{AskError, AskEvent};
+use super::{AskError, AskEvent, Delta};
 use crate::sessions::MAX_HISTORY;
 
 /// A caller who takes nothing for this long has given up: others wait for what the request holds.
@@ -43,19 +43,20 @@ impl Sink {
         Self { events, text: String::new(), asked, first: None }
     }
 
-    /// Passes the next piece on; waits for a slow caller. An empty piece is nothing.
+    /// Passes the next piece on; waits for a slow caller. A piece without text and probabilities is nothing.
     ///
     /// # Errors
     /// When nobody listens or reads any more, or the answer grows beyond 512 KiB.
-    pub async fn push(&mut self, piece: String) -> Result<(), SinkError> {
-        if piece.is_empty() {
+    pub async fn push(&mut self, piece: impl Into<Delta>) -> Result<(), SinkError> {
+        let piece = piece.into();
+        if piece.text.is_empty() && piece.logprobs.is_empty() {
             return Ok(());
         }
-        if self.text.len() + piece.len() > LONGEST {
+        if self.text.len() + piece.text.len() > LONGEST {
             return Err(SinkError::TooLong);
         }
         self.first.get_or_insert_with(|| self.asked.elapsed());
-        self.text.push_str(&piece);
+        self.text.push_str(&piece.text);
         self.send(AskEvent::Delta(piece)).await
     }
 

@@ -38,8 +38,10 @@ impl Encoded {
         let messages = redacted.messages().iter().map(|message| PromptMessage {
             role: message.role().as_str().to_owned(),
             content: message.content().to_owned(),
+            ..PromptMessage::default()
         });
-        let prompt = Bytes::from(Prompt { messages: messages.collect() }.encode_to_vec());
+        let prompt =
+            Bytes::from(Prompt { messages: messages.collect(), ..Prompt::default() }.encode_to_vec());
         let hash = Sha256::digest(&prompt).into();
         Self { prompt, hash, detector_version: redacted.detector_version() }
     }
@@ -66,6 +68,7 @@ impl Encoded {
             detector_version: self.detector_version.to_owned(),
             adapter_generation: wishes.adapter_generation,
             max_charge_nanousd: most.map(NanoUsd::as_i64),
+            ..AskStart::default()
         };
         AskUp { message: Some(ask_up::Message::Start(start)) }
     }

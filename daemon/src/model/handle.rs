@@ -105,7 +105,7 @@ impl ModelHandle {
     /// # Errors
     /// `ADAPTER_INVALID` when the file is no adapter for this model.
     pub async fn inspect_adapter(&self, path: &Path) -> Result<AdapterInfo, ModelError> {
-        let request = InspectAdapterRequest { path: text(path)? };
+        let request = InspectAdapterRequest { path: text(path)?, check_values: true };
         self.call(QUICK, async |mut client| client.inspect_adapter(request).await).await
     }
 

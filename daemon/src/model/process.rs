@@ -37,6 +37,14 @@ pub struct ModelSpec {
     pub context_tokens: u32,
     /// Inference threads; 0: what the machine allows.
     pub threads: u32,
+    /// Requests answered at the same time.
+    pub parallel: u32,
+    /// Requests that may wait.
+    pub queue: u32,
+    /// Memory for saved prefixes, in bytes.
+    pub prefix_cache_bytes: u64,
+    /// Most memory of the process, in bytes; 0: what the machine has.
+    pub memory_limit_bytes: u64,
     /// Time between two health probes; three without an answer and the process is replaced.
     pub probe_every: Duration,
 }
@@ -49,6 +57,10 @@ impl From<&Config> for ModelSpec {
             name: config.model.name.clone(),
             context_tokens: config.model.context_tokens,
             threads: config.model.threads,
+            parallel: config.model.parallel,
+            queue: config.model.queue,
+            prefix_cache_bytes: config.model.prefix_cache_bytes,
+            memory_limit_bytes: config.runtime.memory_max_bytes,
             probe_every: Duration::from_secs(10),
         }
     }
@@ -156,7 +168,11 @@ impl RuntimeProcess {
             path: path.to_string_lossy().into_owned(),
             context_tokens: self.spec.context_tokens,
             threads: self.spec.threads,
-            chat_template: String::new(),
+            parallel: self.spec.parallel,
+            queue: self.spec.queue,
+            prefix_cache_bytes: self.spec.prefix_cache_bytes,
+            memory_limit_bytes: self.spec.memory_limit_bytes,
+            ..LoadModelRequest::default()
         };
         let info = match session.load_model(request).await {
             Ok(info) => info,

@@ -67,6 +67,10 @@ impl Scene {
             name: None,
             context_tokens: 2048,
             threads: 1,
+            parallel: 1,
+            queue: 8,
+            prefix_cache_bytes: 0,
+            memory_limit_bytes: 0,
             probe_every: Duration::from_secs(10),
         }
     }

@@ -13,18 +13,7 @@ use ulid::Ulid;
 use super::fixture::Scene;
 
 fn question(mode: Mode) -> Ask {
-    Ask {
-        uid: 0,
-        messages: vec![Message::new("user", "hello")],
-        mode,
-        adapter: String::new(),
-        max_tokens: None,
-        temperature: None,
-        top_p: None,
-        seed: None,
-        session: String::new(),
-        stop: Vec::new(),
-    }
+    Ask { messages: vec![Message::new("user", "hello")], mode, ..Ask::default() }
 }
 
 #[tokio::test]

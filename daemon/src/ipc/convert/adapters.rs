@@ -17,6 +17,7 @@ pub(in crate::ipc) fn record(adapter: &Adapter, active: Option<&AdapterName>) ->
         targets: adapter.targets.clone(),
         imported_at: rfc3339(adapter.imported_at),
         active: active == Some(&adapter.name),
+        ..AdapterRecord::default()
     }
 }
 
@@ -34,5 +35,6 @@ pub(in crate::ipc) fn swap_reply(swapped: Swapped) -> SwapReply {
         generation: swapped.generation,
         previous: swapped.previous.map(String::from).unwrap_or_default(),
         swap_ms: swapped.took.as_secs_f64() * 1e3,
+        ..SwapReply::default()
     }
 }

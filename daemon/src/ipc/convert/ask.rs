@@ -5,7 +5,7 @@ use synesis_proto::Problem;
 use synesis_proto::control::v1 as pb;
 use ulid::Ulid;
 
-use crate::ask::{Ask, AskEvent, Done, Receipt, Route, Routing};
+use crate::ask::{Ask, AskEvent, Constraint, Done, Receipt, Route, Routing, Sampling, TokenLogprob};
 use crate::route::{Decision, Mode, RefuseWhy};
 
 /// A request of user `uid`. Never fails: what makes no sense in it is found by the asker.
@@ -16,21 +16,38 @@ pub(in crate::ipc) fn ask(uid: u32, request: pb::AskRequest) -> Ask {
         pb::Mode::Local => Mode::Local,
         pb::Mode::Cloud => Mode::Cloud,
     };
+    let some = |text: String| (!text.is_empty()).then_some(text);
     Ask {
         uid,
+        mode,
+        sampling: Sampling {
+            temperature: request.temperature,
+            top_p: request.top_p,
+            top_k: request.top_k,
+            min_p: request.min_p,
+            repeat_penalty: request.repeat_penalty,
+            presence_penalty: request.presence_penalty,
+            frequency_penalty: request.frequency_penalty,
+            seed: request.seed,
+        },
+        constraint: request.constraint.map(|constraint| match constraint {
+            pb::ask_request::Constraint::JsonSchema(schema) => Constraint::JsonSchema(schema),
+            pb::ask_request::Constraint::Grammar(grammar) => Constraint::Grammar(grammar),
+        }),
         messages: request
             .messages
             .into_iter()
             .map(|message| Message::new(message.role, message.content))
             .collect(),
-        mode,
         adapter: request.adapter,
+        adapter_scale: request.adapter_scale,
         max_tokens: (request.max_tokens > 0).then_some(request.max_tokens),
-        temperature: request.temperature,
-        top_p: request.top_p,
-        seed: request.seed,
+        logprobs: request.logprobs,
+        deterministic: request.deterministic,
         session: request.session,
         stop: request.stop,
+        tools: some(request.tools_json),
+        raw: request.raw,
     }
 }
 
@@ -43,7 +60,10 @@ pub(in crate::ipc) fn ask_event(id: Ulid, event: AskEvent) -> pb::AskEvent {
             reason: route.reason().to_owned(),
             request_id: id.to_string(),
         }),
-        AskEvent::Delta(text) => Event::Delta(pb::Delta { text }),
+        AskEvent::Delta(delta) => Event::Delta(pb::Delta {
+            text: delta.text,
+            logprobs: delta.logprobs.into_iter().map(logprob).collect(),
+        }),
         AskEvent::Done(end) => Event::Done(done(id, *end)),
     };
     pb::AskEvent { event: Some(event) }
@@ -68,7 +88,16 @@ fn done(id: Ulid, done: Done) -> pb::Done {
             Receipt::Stored(signed) => Some(Wire::SignedReceipt(signed.to_bytes())),
         },
         unknown_placeholders: done.unknown_placeholders,
+        tool_calls_json: done.tool_calls.unwrap_or_default(),
+        mean_logprob: done.mean_logprob,
+        cached_tokens: done.cached_tokens,
+        queued_ms: done.queued.as_secs_f64() * 1e3,
     }
+}
+
+fn logprob(token: TokenLogprob) -> pb::TokenLogprob {
+    let top = token.top.into_iter().map(logprob).collect();
+    pb::TokenLogprob { token: token.token, logprob: token.logprob, top }
 }
 
 fn origin(route: Route) -> pb::Origin {
@@ -92,5 +121,12 @@ pub(in crate::ipc) fn route_reply(
         }
     };
     let input_tokens = routing.input_tokens;
-    pb::RouteReply { decision: decision.to_owned(), reason, explanation, next_step, input_tokens }
+    pb::RouteReply {
+        decision: decision.to_owned(),
+        reason,
+        explanation,
+        next_step,
+        input_tokens,
+        inputs_json: String::new(),
+    }
 }

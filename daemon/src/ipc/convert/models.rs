@@ -21,6 +21,11 @@ impl From<&ModelStatus> for ModelInfoReply {
             engine: info.engine,
             reason: status.reason.clone(),
             next_step: status.next_step.clone(),
+            parallel: info.parallel,
+            memory_bytes: info.memory_bytes,
+            makes_embeddings: info.makes_embeddings,
+            threads: info.threads,
+            ..Self::default()
         }
     }
 }

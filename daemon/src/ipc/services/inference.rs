@@ -3,7 +3,9 @@
 use futures_util::{StreamExt, stream};
 use synesis_proto::Problem;
 use synesis_proto::control::v1::inference_server::Inference;
-use synesis_proto::control::v1::{AskEvent, AskRequest, RouteReply};
+use synesis_proto::control::v1::{
+    AskEvent, AskRequest, Decision, DecisionsRequest, EmbedReply, EmbedRequest, Replayed, RouteReply,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -53,5 +55,27 @@ impl Inference for InferenceService {
         let routing = self.asker.route(&ask).await.map_err(status::refuse)?;
         let refusal = |why| Problem::from(self.asker.refusal(why));
         Ok(Response::new(convert::route_reply(&routing, refusal)))
+    }
+
+    type DecisionsStream = Replies<Decision>;
+
+    async fn decisions(
+        &self,
+        _: Request<DecisionsRequest>,
+    ) -> Result<Response<Self::DecisionsStream>, Status> {
+        Err(Status::unimplemented("not in this version"))
+    }
+
+    type ReplayStream = Replies<Replayed>;
+
+    async fn replay(
+        &self,
+        _: Request<tonic::Streaming<Decision>>,
+    ) -> Result<Response<Self::ReplayStream>, Status> {
+        Err(Status::unimplemented("not in this version"))
+    }
+
+    async fn embed(&self, _: Request<EmbedRequest>) -> Result<Response<EmbedReply>, Status> {
+        Err(Status::unimplemented("not in this version"))
     }
 }
