@@ -19,6 +19,7 @@ fn record() -> AdapterRecord {
         targets: vec!["attn_q".into(), "attn_v".into()],
         imported_at: "2026-01-01T00:00:00Z".into(),
         active: true,
+        ..AdapterRecord::default()
     }
 }
 
@@ -77,7 +78,13 @@ fn the_list_shows_which_one_is_active() {
 
 #[test]
 fn a_swap_prints_name_generation_previous_and_time() {
-    let swap = SwapReply { name: "legal".into(), generation: 5, previous: "medical".into(), swap_ms: 9.7 };
+    let swap = SwapReply {
+        name: "legal".into(),
+        generation: 5,
+        previous: "medical".into(),
+        swap_ms: 9.7,
+        warmed: false,
+    };
     let fake = Fake::start(Script { swap, ..Script::default() });
     let arguments = ["adapter", "swap", "legal", "--expect-generation", "4", "--json"];
     let object = synctl(&fake.socket, &arguments).expect(0).object();
@@ -92,7 +99,13 @@ fn a_swap_prints_name_generation_previous_and_time() {
 
 #[test]
 fn off_goes_back_to_the_base_model_which_has_no_name() {
-    let swap = SwapReply { name: String::new(), generation: 6, previous: "legal".into(), swap_ms: 0.1 };
+    let swap = SwapReply {
+        name: String::new(),
+        generation: 6,
+        previous: "legal".into(),
+        swap_ms: 0.1,
+        warmed: false,
+    };
     let fake = Fake::start(Script { swap, ..Script::default() });
     let object = synctl(&fake.socket, &["adapter", "off", "--json"]).expect(0).object();
     assert!(at(&object, "name").is_null());

@@ -141,7 +141,11 @@ fn every_option_reaches_the_daemon() {
     let line = "ask --cloud --adapter legal --max-tokens 9 --system terse --temperature 0.5 --top-p 0.9 --seed 7 \
                 --session s1 --stop A --stop B question";
     synctl(&fake.socket, &line.split_whitespace().collect::<Vec<_>>()).expect(0);
-    let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+    let message = |role: &str, content: &str| Message {
+        role: role.into(),
+        content: content.into(),
+        ..Message::default()
+    };
     let expected = AskRequest {
         messages: vec![message("system", "terse"), message("user", "question")],
         mode: Mode::Cloud.into(),
@@ -152,6 +156,7 @@ fn every_option_reaches_the_daemon() {
         seed: Some(7),
         session: "s1".into(),
         stop: vec!["A".into(), "B".into()],
+        ..AskRequest::default()
     };
     assert_eq!(request_of(&fake), expected);
 }

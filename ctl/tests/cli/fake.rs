@@ -48,6 +48,12 @@ pub(crate) struct Script {
     pub(crate) list: ListAdaptersReply,
     pub(crate) swap: SwapReply,
     pub(crate) model: ModelInfoReply,
+    pub(crate) models: ListModelsReply,
+    pub(crate) catalogue: CatalogueReply,
+    pub(crate) pull: Vec<Step<PullEvent>>,
+    pub(crate) load: LoadModelReply,
+    pub(crate) decisions: Vec<Decision>,
+    pub(crate) replayed: Vec<Replayed>,
     pub(crate) balance: BalanceReply,
     pub(crate) receipts: Vec<StoredReceipt>,
     pub(crate) keys: Vec<ReceiptKey>,
@@ -132,7 +138,7 @@ pub(crate) fn file(dir: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
 }
 
 pub(crate) fn delta(text: &str) -> Step<AskEvent> {
-    Step::Send(AskEvent { event: Some(Event::Delta(Delta { text: text.to_owned() })) })
+    Step::Send(AskEvent { event: Some(Event::Delta(Delta { text: text.to_owned(), ..Delta::default() })) })
 }
 
 pub(crate) fn done(done: Done) -> Step<AskEvent> {

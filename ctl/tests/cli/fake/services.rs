@@ -119,6 +119,24 @@ impl Inference for Service {
         self.note(Asked::Route(request.into_inner()));
         Ok(Response::new(self.gate().await?.route.clone()))
     }
+
+    type DecisionsStream = Events<Decision>;
+
+    async fn decisions(&self, _: Request<DecisionsRequest>) -> Reply<Self::DecisionsStream> {
+        let rows: Vec<_> = self.gate().await?.decisions.iter().cloned().map(Step::Send).collect();
+        Ok(self.play(&rows))
+    }
+
+    type ReplayStream = Events<Replayed>;
+
+    async fn replay(&self, _: Request<Streaming<Decision>>) -> Reply<Self::ReplayStream> {
+        let rows: Vec<_> = self.gate().await?.replayed.iter().cloned().map(Step::Send).collect();
+        Ok(self.play(&rows))
+    }
+
+    async fn embed(&self, _: Request<EmbedRequest>) -> Reply<EmbedReply> {
+        Err(Status::unimplemented("no command asks for this"))
+    }
 }
 
 #[tonic::async_trait]
@@ -232,6 +250,36 @@ impl Admin for Service {
 impl Models for Service {
     async fn info(&self, _: Request<ModelInfoRequest>) -> Reply<ModelInfoReply> {
         Ok(Response::new(self.gate().await?.model.clone()))
+    }
+
+    async fn list(&self, _: Request<ListModelsRequest>) -> Reply<ListModelsReply> {
+        Ok(Response::new(self.gate().await?.models.clone()))
+    }
+
+    async fn catalogue(&self, _: Request<CatalogueRequest>) -> Reply<CatalogueReply> {
+        Ok(Response::new(self.gate().await?.catalogue.clone()))
+    }
+
+    type PullStream = Events<PullEvent>;
+
+    async fn pull(&self, _: Request<PullRequest>) -> Reply<Self::PullStream> {
+        Ok(self.play(&self.gate().await?.pull))
+    }
+
+    type UploadStream = Events<PullEvent>;
+
+    async fn upload(&self, request: Request<Streaming<UploadChunk>>) -> Reply<Self::UploadStream> {
+        let _chunks: Vec<UploadChunk> = request.into_inner().try_collect().await?;
+        Ok(self.play(&self.gate().await?.pull))
+    }
+
+    async fn load(&self, _: Request<LoadModelRequest>) -> Reply<LoadModelReply> {
+        Ok(Response::new(self.gate().await?.load.clone()))
+    }
+
+    async fn remove(&self, _: Request<RemoveModelRequest>) -> Reply<RemoveModelReply> {
+        self.gate().await?;
+        Ok(Response::new(RemoveModelReply {}))
     }
 }
 
