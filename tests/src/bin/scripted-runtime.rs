@@ -3,7 +3,12 @@
 //!
 //! ```json
 //! { "load": "ok | refuse | abort | hang",
-//!   "health": "ok | hang",
+//!   "health": "ok | hang | stalled",
+//!   "estimate": "ok | refuse | abort",
+//!   "memory": { "weights": 1, "available": 2 },
+//!   "architecture": "script",
+//!   "parallel": 1,
+//!   "embeddings": [ 0.6, 0.8 ],
 //!   "answers": [ { "match": "part of the prompt", "say": ["Hel", "lo"],
 //!                  "wait_after": 1, "wait_on": "/path/of/a/fifo",
 //!                  "then": "finish | abort | hang" } ] }
@@ -13,7 +18,10 @@
 //! waits until somebody writes to the fifo `wait_on`. A prompt that no answer matches is echoed, word by word, after
 //! `base:` or the first eight digits of the adapter's id and a colon. An adapter file is a script as well: with the word
 //! `refuse` it is refused, with `abort` loading it kills the process, with `abort-when PATH` it does so while that file
-//! exists.
+//! exists, and with `for ARCHITECTURE` it fits only a model of that architecture. The GGUF of a PEFT adapter is its
+//! weights' file as it is, and its config may have the same words. `abort-when PATH` as the script's `load` kills the
+//! process while that file exists. `memory` is what `EstimateModel` answers and refuses by; without `embeddings` the
+//! model makes none.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -38,6 +46,8 @@ use tonic::transport::server::Connected;
 use tonic::{Code, Request, Response, Status};
 
 const CONTEXT_TOKENS: u32 = 2048;
+/// Of the events of a converted adapter.
+const CHUNK: usize = 1 << 20;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -74,59 +84,122 @@ struct Scripted {
 struct State {
     script: Option<Value>,
     adapters: BTreeSet<String>,
+    /// Inputs whose tokens are there already.
+    warm: BTreeSet<String>,
     tokens: u64,
+    parallel: u32,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<GenerateEvent, Status>> + Send>>;
+type Converted = Pin<Box<dyn Stream<Item = Result<ConvertAdapterEvent, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Runtime for Scripted {
     type GenerateStream = Events;
+    type ConvertAdapterStream = Converted;
 
     async fn health(&self, _: Request<HealthRequest>) -> Result<Response<HealthReply>, Status> {
         if self.says("health") == "hang" {
             pending::<()>().await;
         }
+        let stalled = self.says("health") == "stalled";
         let state = self.state();
         Ok(Response::new(HealthReply {
             model_loaded: state.script.is_some(),
+            busy: stalled,
             tokens_generated: state.tokens,
+            resident_bytes: 1 << 20,
+            parallel: state.parallel,
+            active: u32::from(stalled),
+            stalled_ms: if stalled { 600_000 } else { 0 },
             ..HealthReply::default()
         }))
     }
 
     async fn load_model(&self, request: Request<LoadModelRequest>) -> Result<Response<ModelInfo>, Status> {
-        let path = request.into_inner().path;
-        let bytes =
-            std::fs::read(&path).map_err(|_| invalid(reason::MODEL_INVALID, "the script cannot be read"))?;
-        let script: Value = serde_json::from_slice(&bytes)
-            .map_err(|_| invalid(reason::MODEL_INVALID, "the model file is no script"))?;
-        match script["load"].as_str().unwrap_or_default() {
+        let request = request.into_inner();
+        let (script, size_bytes) = read_script(&request.path)?;
+        let load = script["load"].as_str().unwrap_or_default();
+        match load {
             "refuse" => return Err(invalid(reason::MODEL_INVALID, "the script refuses to be loaded")),
             "abort" => std::process::abort(),
             "hang" => pending().await,
             _ => {}
         }
-        self.state().script = Some(script);
+        if load.strip_prefix("abort-when ").is_some_and(|path| Path::new(path).exists()) {
+            std::process::abort();
+        }
+        let memory = memory_of(&script, size_bytes, request.memory_limit_bytes);
+        fitting(&memory)?;
+        let parallel = script["parallel"].as_u64().map_or(request.parallel.max(1), |many| many as u32);
+        let architecture = architecture_of(&script);
+        let makes_embeddings = script["embeddings"].is_array();
+        let mut state = self.state();
+        state.script = Some(script);
+        state.parallel = parallel;
         Ok(Response::new(ModelInfo {
-            architecture: "script".to_owned(),
+            architecture,
             name: "scripted".to_owned(),
             parameters: 1,
-            size_bytes: bytes.len() as u64,
+            size_bytes,
             context_tokens: CONTEXT_TOKENS,
             trained_context_tokens: CONTEXT_TOKENS,
             layers: 1,
             has_chat_template: true,
             engine: "scripted-runtime".to_owned(),
             threads: 1,
+            parallel,
+            memory_bytes: memory.total,
+            makes_embeddings,
+            template_takes_tools: false,
         }))
+    }
+
+    async fn estimate_model(
+        &self,
+        request: Request<EstimateModelRequest>,
+    ) -> Result<Response<MemoryEstimate>, Status> {
+        let request = request.into_inner();
+        let (script, size_bytes) = read_script(&request.path)?;
+        match script["estimate"].as_str().unwrap_or_default() {
+            "refuse" => return Err(invalid(reason::MODEL_INVALID, "the script's header makes no sense")),
+            "abort" => std::process::abort(),
+            _ => {}
+        }
+        let memory = memory_of(&script, size_bytes, request.memory_limit_bytes);
+        fitting(&memory)?;
+        Ok(Response::new(memory))
+    }
+
+    async fn convert_adapter(
+        &self,
+        request: Request<ConvertAdapterRequest>,
+    ) -> Result<Response<Converted>, Status> {
+        let request = request.into_inner();
+        let architecture = self.architecture();
+        inspect(Path::new(&request.config_path), &architecture)?;
+        let (info, _) = inspect(Path::new(&request.weights_path), &architecture)?;
+        let bytes = std::fs::read(&request.weights_path)
+            .map_err(|_| invalid(reason::ADAPTER_INVALID, "the weights cannot be read"))?;
+        let first = convert_adapter_event::Event::Adapter(ConvertedAdapter {
+            info: Some(info),
+            base_model: String::new(),
+            size_bytes: bytes.len() as u64,
+        });
+        let data = bytes.chunks(CHUNK).map(|chunk| convert_adapter_event::Event::Data(chunk.to_vec()));
+        let events: Vec<_> = std::iter::once(first)
+            .chain(data)
+            .map(|event| Ok(ConvertAdapterEvent { event: Some(event) }))
+            .collect();
+        Ok(Response::new(Box::pin(stream::iter(events))))
     }
 
     async fn inspect_adapter(
         &self,
         request: Request<InspectAdapterRequest>,
     ) -> Result<Response<AdapterInfo>, Status> {
-        inspect(Path::new(&request.into_inner().path)).map(|(info, _)| Response::new(info))
+        let architecture = self.architecture();
+        inspect(Path::new(&request.into_inner().path), &architecture).map(|(info, _)| Response::new(info))
     }
 
     async fn load_adapter(
@@ -134,7 +207,7 @@ impl Runtime for Scripted {
         request: Request<LoadAdapterRequest>,
     ) -> Result<Response<AdapterInfo>, Status> {
         let request = request.into_inner();
-        let (info, text) = inspect(Path::new(&request.path))?;
+        let (info, text) = inspect(Path::new(&request.path), &self.architecture())?;
         let mut words = text.split_whitespace();
         while let Some(word) = words.next() {
             let deadly = word == "abort"
@@ -153,6 +226,39 @@ impl Runtime for Scripted {
     ) -> Result<Response<UnloadAdapterReply>, Status> {
         self.state().adapters.remove(&request.into_inner().id);
         Ok(Response::new(UnloadAdapterReply {}))
+    }
+
+    async fn warm(&self, request: Request<WarmRequest>) -> Result<Response<WarmReply>, Status> {
+        let request = request.into_inner();
+        if !request.adapter_id.is_empty() && !self.state().adapters.contains(&request.adapter_id) {
+            return Err(invalid(reason::ADAPTER_NOT_FOUND, "the adapter is not loaded"));
+        }
+        let text = match &request.input {
+            Some(warm_request::Input::Chat(chat)) => text_of(chat),
+            Some(warm_request::Input::Raw(raw)) => raw.clone(),
+            None => String::new(),
+        };
+        let tokens = words_of(&text);
+        let new = self.state().warm.insert(format!("{}\n{text}", request.adapter_id));
+        Ok(Response::new(WarmReply { tokens, cached_tokens: if new { 0 } else { tokens }, prefill_us: 1 }))
+    }
+
+    async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedReply>, Status> {
+        let values: Option<Vec<f32>> = {
+            let state = self.state();
+            let script = state.script.as_ref().and_then(|script| script["embeddings"].as_array());
+            script.map(|values| values.iter().filter_map(Value::as_f64).map(|value| value as f32).collect())
+        };
+        let Some(values) = values else {
+            let (message, next) = ("the scripted model makes no embeddings", "load a model that does");
+            return Err(Problem::new(Code::FailedPrecondition, reason::NO_EMBEDDINGS, message, next).into());
+        };
+        let inputs = request.into_inner().inputs;
+        let embeddings = inputs
+            .iter()
+            .map(|input| Embedding { values: values.clone(), tokens: words_of(input) })
+            .collect();
+        Ok(Response::new(EmbedReply { embeddings }))
     }
 
     async fn count_tokens(
@@ -196,6 +302,10 @@ impl Scripted {
         let state = self.state();
         let word = state.script.as_ref().and_then(|script| script[key].as_str());
         word.unwrap_or("ok").to_owned()
+    }
+
+    fn architecture(&self) -> String {
+        self.state().script.as_ref().map_or_else(|| "script".to_owned(), architecture_of)
     }
 
     fn answer_to(&self, prompt: &str, adapter: &str) -> Answer {
@@ -245,7 +355,9 @@ enum Then {
 
 /// The answer as events, one step at a time, so that a dropped call stops it.
 fn play(answer: Answer, input_tokens: u32) -> Events {
-    let started = GenerateEvent { event: Some(generate_event::Event::Started(Started { input_tokens })) };
+    let started = GenerateEvent {
+        event: Some(generate_event::Event::Started(Started { input_tokens, ..Started::default() })),
+    };
     let steps = stream::unfold((answer, 0_usize, false), move |(answer, said, ended)| async move {
         if ended {
             return None;
@@ -260,7 +372,7 @@ fn play(answer: Answer, input_tokens: u32) -> Events {
         }
         let output_tokens = said as u32 + 1;
         if let Some(text) = answer.say.get(said).cloned() {
-            let delta = generate_event::Event::Delta(Delta { text, output_tokens });
+            let delta = generate_event::Event::Delta(Delta { text, output_tokens, ..Delta::default() });
             return Some((Ok(GenerateEvent { event: Some(delta) }), (answer, said + 1, false)));
         }
         match answer.then {
@@ -278,6 +390,7 @@ fn play(answer: Answer, input_tokens: u32) -> Events {
             prefill_us: 1,
             generate_us: 1,
             mean_logprob: -0.1,
+            ..Finished::default()
         });
         Some((Ok(GenerateEvent { event: Some(finished) }), (answer, said, true)))
     });
@@ -291,15 +404,19 @@ async fn settle() {
     }
 }
 
-fn inspect(path: &Path) -> Result<(AdapterInfo, String), Status> {
+fn inspect(path: &Path, architecture: &str) -> Result<(AdapterInfo, String), Status> {
     let bytes = std::fs::read(path)
         .map_err(|_| invalid(reason::ADAPTER_INVALID, "the adapter file cannot be read"))?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    if text.split_whitespace().any(|word| word == "refuse") {
-        return Err(invalid(reason::ADAPTER_INVALID, "the adapter was made for another model"));
+    let mut words = text.split_whitespace();
+    while let Some(word) = words.next() {
+        let other = word == "for" && words.next() != Some(architecture);
+        if word == "refuse" || other {
+            return Err(invalid(reason::ADAPTER_INVALID, "the adapter was made for another model"));
+        }
     }
     let info = AdapterInfo {
-        architecture: "script".to_owned(),
+        architecture: architecture.to_owned(),
         rank: 8,
         alpha: 16.0,
         targets: vec!["attn_q".to_owned()],
@@ -307,6 +424,42 @@ fn inspect(path: &Path) -> Result<(AdapterInfo, String), Status> {
         size_bytes: bytes.len() as u64,
     };
     Ok((info, text))
+}
+
+/// The script in the "model file" at `path`, and the file's size.
+fn read_script(path: &str) -> Result<(Value, u64), Status> {
+    let bytes =
+        std::fs::read(path).map_err(|_| invalid(reason::MODEL_INVALID, "the script cannot be read"))?;
+    let script = serde_json::from_slice(&bytes)
+        .map_err(|_| invalid(reason::MODEL_INVALID, "the model file is no script"))?;
+    Ok((script, bytes.len() as u64))
+}
+
+fn architecture_of(script: &Value) -> String {
+    script["architecture"].as_str().unwrap_or("script").to_owned()
+}
+
+fn memory_of(script: &Value, size_bytes: u64, limit: u64) -> MemoryEstimate {
+    let weights = script["memory"]["weights"].as_u64().unwrap_or(size_bytes);
+    let there_is = script["memory"]["available"].as_u64().unwrap_or(1 << 40);
+    MemoryEstimate {
+        weights,
+        total: weights,
+        available: if limit == 0 { there_is } else { there_is.min(limit) },
+        architecture: architecture_of(script),
+        context_tokens: CONTEXT_TOKENS,
+        trained_context_tokens: CONTEXT_TOKENS,
+        ..MemoryEstimate::default()
+    }
+}
+
+fn fitting(memory: &MemoryEstimate) -> Result<(), Status> {
+    if memory.total <= memory.available {
+        return Ok(());
+    }
+    let message = format!("the model needs {} bytes, and there are {}", memory.total, memory.available);
+    let next = "use a smaller model";
+    Err(Problem::new(Code::ResourceExhausted, reason::MODEL_TOO_LARGE, message, next).into())
 }
 
 fn invalid(reason: &str, message: &str) -> Status {
