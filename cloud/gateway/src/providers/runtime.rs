@@ -84,9 +84,13 @@ fn chat(request: &Request) -> v1::Chat {
     let messages = request
         .messages
         .iter()
-        .map(|m| v1::ChatMessage { role: m.role.clone(), content: m.content.clone() })
+        .map(|m| v1::ChatMessage {
+            role: m.role.clone(),
+            content: m.content.clone(),
+            ..v1::ChatMessage::default()
+        })
         .collect();
-    v1::Chat { messages }
+    v1::Chat { messages, ..v1::Chat::default() }
 }
 
 #[async_trait]
@@ -113,11 +117,10 @@ impl Provider for RuntimeModel {
         let call = v1::GenerateRequest {
             request_id: request.request_id.clone(),
             input: Some(v1::generate_request::Input::Chat(chat(&request))),
-            adapter_id: String::new(),
-            adapter_scale: 0.0,
             max_tokens: request.max_tokens,
             sampling: sampling(&request),
             stop: request.stop.iter().chain(&self.stop).cloned().collect(),
+            ..v1::GenerateRequest::default()
         };
         let started = timeout(IDLE, client.generate(call)).await;
         let started = started.map_err(|_| ProviderError::Silent { waited: IDLE })?;

@@ -193,6 +193,7 @@ impl Ask<'_> {
             input_tokens: u32::try_from(tokens.input).unwrap_or(u32::MAX),
             output_tokens: u32::try_from(tokens.output).unwrap_or(u32::MAX),
             provider_counted: tokens.provider_counted,
+            ..v1::AskFinished::default()
         });
         let usage = Settle {
             request: self.key,

@@ -86,8 +86,12 @@ mod tests {
     use super::*;
 
     fn start(role: &str, content: &str) -> v1::AskStart {
-        let message = v1::PromptMessage { role: role.to_owned(), content: content.to_owned() };
-        let prompt = v1::Prompt { messages: vec![message] }.encode_to_vec();
+        let message = v1::PromptMessage {
+            role: role.to_owned(),
+            content: content.to_owned(),
+            ..v1::PromptMessage::default()
+        };
+        let prompt = v1::Prompt { messages: vec![message], ..v1::Prompt::default() }.encode_to_vec();
         v1::AskStart { prompt: prompt.into(), ..v1::AskStart::default() }
     }
 

@@ -51,8 +51,12 @@ impl TestDevice {
 
     /// Begins an ask that says `prompt`.
     pub(crate) async fn ask(&self, request_id: Ulid, prompt: &str) -> Asking {
-        let message = v1::PromptMessage { role: "user".to_owned(), content: prompt.to_owned() };
-        let prompt = v1::Prompt { messages: vec![message] }.encode_to_vec();
+        let message = v1::PromptMessage {
+            role: "user".to_owned(),
+            content: prompt.to_owned(),
+            ..v1::PromptMessage::default()
+        };
+        let prompt = v1::Prompt { messages: vec![message], ..v1::Prompt::default() }.encode_to_vec();
         let start = v1::AskStart { prompt: prompt.into(), max_tokens: 100, ..v1::AskStart::default() };
         self.ask_with(request_id, start).await
     }

@@ -109,9 +109,12 @@ impl Runtime for Service {
             return Err(Status::invalid_argument("the gateway asks with a chat"));
         };
         let said = chat.messages.last().unwrap().content.clone();
-        let delta =
-            |text: &str, n| event(Event::Delta(v1::Delta { text: text.to_owned(), output_tokens: n }));
-        let started = event(Event::Started(v1::Started { input_tokens: INPUT_TOKENS }));
+        let delta = |text: &str, output_tokens| {
+            let text = text.to_owned();
+            event(Event::Delta(v1::Delta { text, output_tokens, ..v1::Delta::default() }))
+        };
+        let started =
+            event(Event::Started(v1::Started { input_tokens: INPUT_TOKENS, ..v1::Started::default() }));
         if said == HANG {
             let tell = Tell(self.cancelled.clone());
             let silence = stream::pending().inspect(move |_| {
@@ -148,6 +151,30 @@ impl Runtime for Service {
             Manner::Answering => not_scripted(),
             Manner::Stuck => std::future::pending().await,
         }
+    }
+
+    async fn estimate_model(
+        &self,
+        _: Request<v1::EstimateModelRequest>,
+    ) -> Result<Response<v1::MemoryEstimate>, Status> {
+        not_scripted()
+    }
+
+    type ConvertAdapterStream = stream::Pending<Result<v1::ConvertAdapterEvent, Status>>;
+
+    async fn convert_adapter(
+        &self,
+        _: Request<v1::ConvertAdapterRequest>,
+    ) -> Result<Response<Self::ConvertAdapterStream>, Status> {
+        not_scripted()
+    }
+
+    async fn warm(&self, _: Request<v1::WarmRequest>) -> Result<Response<v1::WarmReply>, Status> {
+        not_scripted()
+    }
+
+    async fn embed(&self, _: Request<v1::EmbedRequest>) -> Result<Response<v1::EmbedReply>, Status> {
+        not_scripted()
     }
 
     async fn inspect_adapter(

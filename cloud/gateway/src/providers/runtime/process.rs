@@ -53,6 +53,7 @@ impl RuntimeProcess {
             context_tokens: self.settings.context_tokens,
             threads: self.settings.threads,
             chat_template: self.settings.chat_template.clone(),
+            ..v1::LoadModelRequest::default()
         };
         let info = tokio::select! {
             () = stopping.cancelled() => return Ok(()),

@@ -12,7 +12,11 @@ fn generated(event: Generated) -> v1::GenerateEvent {
 
 #[test]
 fn each_delta_carries_the_exact_count_so_far() {
-    let step = generated(Generated::Delta(v1::Delta { text: "hi".to_owned(), output_tokens: 3 }));
+    let step = generated(Generated::Delta(v1::Delta {
+        text: "hi".to_owned(),
+        output_tokens: 3,
+        ..v1::Delta::default()
+    }));
     assert_eq!(events(step), [Ok(Event::Delta { text: "hi".to_owned(), output_tokens: Some(3) })]);
 }
 
