@@ -4,6 +4,7 @@
 //! template, tokens), `engine` (one thread that owns the model), `llama` (the only unsafe code). Files are
 //! checked by [`gguf`] before llama.cpp sees them, because it aborts on some bad ones.
 
+mod constraint;
 mod engine;
 pub mod gguf;
 mod llama;
