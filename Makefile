@@ -46,6 +46,19 @@ deny: ## Licences, sources and banned crates (deny.toml); installs cargo-deny in
 	  $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny@$(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
+.PHONY: bench-runtime chaos
+bench-runtime: ## Speed beside llama.cpp's own server, into target/bench/runtime.json (BENCH_ROWS=generation,swap: a part)
+	@packaging/prerequisites build
+	@packaging/fetch-models
+	$(CARGO) build $(LOCKED) --release -p synesisd -p synesis-runtime -p synctl -p synesis-tests --bins
+	@CARGO="$(CARGO)" target/release/bench-runtime
+
+chaos: ## Ten minutes of a model process that is killed, stopped and starved (SYNESIS_CHAOS_SECONDS: other than 600)
+	@packaging/prerequisites test
+	@packaging/fetch-models
+	$(CARGO) build $(LOCKED) --workspace --all-targets
+	SYNESIS_CHAOS_SECONDS="$${SYNESIS_CHAOS_SECONDS:-600}" $(CARGO) test $(LOCKED) -p synesis-tests --test faults_chaos -- --nocapture
+
 .PHONY: man
 man: ## Generates the man pages and completions of synctl into target/man
 	@$(CARGO) run $(LOCKED) --quiet -p synctl -- man --dir target/man

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-/// The built binary of that name, beside the folder this test was started from.
+/// The built binary of that name, from the profile's folder that this test or bench was started from.
 ///
 /// # Panics
 /// When it was not built: a test package does not build other packages' binaries by itself.
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps/TEST");
+    let program = std::env::current_exe().expect("a test knows its own path");
+    // A test is target/PROFILE/deps/TEST, a bench's driver target/PROFILE/DRIVER.
+    let folder = program.parent().expect("a file is in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent().expect("target/PROFILE") } else { folder };
     let path = profile.join(name);
     assert!(
         path.is_file(),

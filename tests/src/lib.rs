@@ -8,6 +8,7 @@
     reason = "test support: a failure is a panic"
 )]
 
+pub mod bench;
 pub mod binaries;
 pub mod ctl;
 pub mod device;

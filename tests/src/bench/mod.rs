@@ -1,0 +1,28 @@
+//! What the benches are made of: two sides that answer the same questions, [`Ours`] (a whole daemon) and [`Peer`]
+//! (llama.cpp's own server), measured in turns by one client, and the [`Report`] of it.
+
+mod adapters;
+mod answer;
+mod bare;
+mod burst;
+mod http;
+mod machine;
+mod ours;
+mod peer;
+mod prompts;
+mod report;
+mod rivals;
+pub mod rows;
+mod statistics;
+mod usage;
+
+pub use answer::{Answer, Question, Side};
+pub use machine::machine;
+pub use ours::Ours;
+pub use peer::{Peer, PeerKit};
+pub use report::{Goal, Report, Row};
+
+/// Threads of the model on either side.
+pub const THREADS: u32 = 2;
+/// Context of one request, in tokens, on either side.
+pub const CONTEXT_TOKENS: u32 = 2048;
