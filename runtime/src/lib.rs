@@ -6,6 +6,7 @@
 
 mod constraint;
 mod engine;
+pub mod fit;
 pub mod gguf;
 mod llama;
 pub mod logging;

@@ -25,6 +25,15 @@ impl GgufFile {
         self.entry(key, 6, &value.to_le_bytes())
     }
 
+    pub(crate) fn numbers(self, key: &str, values: &[i32]) -> Self {
+        let mut bytes = 5_u32.to_le_bytes().to_vec();
+        bytes.extend((values.len() as u64).to_le_bytes());
+        for value in values {
+            bytes.extend(value.to_le_bytes());
+        }
+        self.entry(key, 9, &bytes)
+    }
+
     pub(crate) fn texts(self, key: &str, values: &[&str]) -> Self {
         let mut bytes = 8_u32.to_le_bytes().to_vec();
         bytes.extend((values.len() as u64).to_le_bytes());

@@ -10,16 +10,18 @@ mod header;
 mod model;
 mod open;
 mod reader;
+mod shape;
 mod tensor;
 mod value;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 pub use adapter::{AdapterFault, AdapterHeader};
 pub use error::GgufError;
 pub use header::Header;
-pub use model::{ModelFault, ModelHeader};
+pub use model::{ModelFault, ModelHeader, Pooling};
 pub use open::{OpenFile, open};
+pub use shape::{LayerShape, Shape};
 pub use tensor::{Tensor, TensorType};
 pub use value::{Value, ValueType};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Header, Tensor, Value, ValueType};
+use super::{Header, Shape, Tensor, Value, ValueType};
 
 /// llama.cpp's own array size (`LLAMA_MAX_LAYERS`); it aborts beyond.
 const BLOCK_LIMIT: u64 = 512;
@@ -47,8 +47,40 @@ pub struct ModelHeader {
     pub context_length: u32,
     /// Size of the file.
     pub file_bytes: u64,
+    /// Layers, heads and widths: what the memory it takes follows from.
+    pub shape: Shape,
+    /// What a model of embeddings does with the vectors of an input's tokens (`pooling_type`).
+    pub pooling: Option<Pooling>,
     /// All tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// How the vectors of an input's tokens become one, by the numbers that llama.cpp gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// Not at all: the model generates text, or gives a vector per token.
+    None,
+    /// Their mean.
+    Mean,
+    /// The first one's.
+    First,
+    /// The last one's.
+    Last,
+    /// A score of how well two texts fit, not a vector.
+    Rank,
+}
+
+impl Pooling {
+    fn from_number(number: u64) -> Option<Self> {
+        Some(match number {
+            0 => Self::None,
+            1 => Self::Mean,
+            2 => Self::First,
+            3 => Self::Last,
+            4 => Self::Rank,
+            _ => return None,
+        })
+    }
 }
 
 impl ModelHeader {
@@ -65,7 +97,7 @@ impl ModelHeader {
             .text("general.architecture")
             .filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()))
             .ok_or_else(|| ModelFault::Missing("general.architecture".to_owned()))?;
-        if let Some(parts) = header.value("split.count").and_then(as_u64).filter(|parts| *parts > 1) {
+        if let Some(parts) = header.value("split.count").and_then(Value::as_u64).filter(|parts| *parts > 1) {
             return Err(ModelFault::Split(parts));
         }
         let number = |name: &str, limit| number(header, format!("{architecture}.{name}"), limit);
@@ -77,7 +109,17 @@ impl ModelHeader {
             return Err(ModelFault::NoTensors(blocks - 1));
         }
         check_tokenizer(header)?;
+        let pooling_key = format!("{architecture}.pooling_type");
+        let pooling = match header.value(&pooling_key).map(Value::as_u64) {
+            None => None,
+            Some(number) => match number.and_then(Pooling::from_number) {
+                None => return Err(ModelFault::Missing(pooling_key)),
+                known => known,
+            },
+        };
         Ok(Self {
+            shape: Shape::read(header, architecture, blocks),
+            pooling,
             architecture: architecture.to_owned(),
             name: header.text("general.name").unwrap_or_default().to_owned(),
             chat_template: header.text("tokenizer.chat_template").map(str::to_owned),
@@ -89,19 +131,10 @@ impl ModelHeader {
 }
 
 fn number(header: &Header, key: String, limit: u64) -> Result<u64, ModelFault> {
-    match header.value(&key).and_then(as_u64) {
+    match header.value(&key).and_then(Value::as_u64) {
         None => Err(ModelFault::Missing(key)),
         Some(value) if value == 0 || value > limit => Err(ModelFault::Implausible { key, value, limit }),
         Some(value) => Ok(value),
-    }
-}
-
-fn as_u64(value: &Value) -> Option<u64> {
-    match value {
-        Value::U16(number) => Some(u64::from(*number)),
-        Value::U32(number) => Some(u64::from(*number)),
-        Value::U64(number) => Some(*number),
-        _ => None,
     }
 }
 
@@ -111,22 +144,23 @@ fn check_tokenizer(header: &Header) -> Result<(), ModelFault> {
         None | Some("none" | "no_vocab") => return Err(ModelFault::Tokenizer("the file has no vocabulary")),
         Some(_) => {}
     }
-    let tokens = match header.value("tokenizer.ggml.tokens") {
-        Some(Value::Array(ValueType::String, length)) if *length > 0 => *length,
+    let array = |key: &str| header.value(key).map(|value| value.as_array());
+    let tokens = match array("tokenizer.ggml.tokens") {
+        Some(Some((ValueType::String, length))) if length > 0 => length,
         _ => return Err(ModelFault::Tokenizer("the token list is missing or not a list of texts")),
     };
-    match header.value("tokenizer.ggml.scores") {
+    match array("tokenizer.ggml.scores") {
         None => {}
-        Some(Value::Array(ValueType::F32 | ValueType::I32, length)) if *length >= tokens => {}
+        Some(Some((ValueType::F32 | ValueType::I32, length))) if length >= tokens => {}
         Some(_) => return Err(ModelFault::Tokenizer("the scores do not match the token list")),
     }
-    match header.value("tokenizer.ggml.token_type") {
+    match array("tokenizer.ggml.token_type") {
         None => {}
-        Some(Value::Array(ValueType::I32, length)) if *length >= tokens => {}
+        Some(Some((ValueType::I32, length))) if length >= tokens => {}
         Some(_) => return Err(ModelFault::Tokenizer("the token types do not match the token list")),
     }
-    match header.value("tokenizer.ggml.merges") {
-        None | Some(Value::Array(ValueType::String, _)) => Ok(()),
+    match array("tokenizer.ggml.merges") {
+        None | Some(Some((ValueType::String, _))) => Ok(()),
         Some(_) => Err(ModelFault::Tokenizer("the merges are not a list of texts")),
     }
 }
@@ -174,6 +208,15 @@ mod tests {
         assert!(matches!(fault, ModelFault::NotAModel(_)), "{fault}");
         let fault = check(model(2).u32("split.count", 3)).unwrap_err();
         assert!(matches!(fault, ModelFault::Split(3)), "{fault}");
+    }
+
+    #[test]
+    fn pooling_is_read_and_an_unknown_kind_is_refused() {
+        let with = |file: GgufFile| check(file.texts("tokenizer.ggml.tokens", &["a"]));
+        assert_eq!(with(model(2)).unwrap().pooling, None);
+        assert_eq!(with(model(2).u32("llama.pooling_type", 2)).unwrap().pooling, Some(Pooling::First));
+        let fault = with(model(2).u32("llama.pooling_type", 77)).unwrap_err();
+        assert!(matches!(fault, ModelFault::Missing(_)), "{fault}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Metadata values. Scalars are kept; arrays (the vocabulary, mostly) are walked and only described.
+//! Metadata values. Scalars are kept, and short lists of whole numbers, which have one per layer; other arrays
+//! (the vocabulary, mostly) are walked and only described.
 
 use std::io::Read;
 
@@ -7,6 +8,9 @@ use super::reader::Reader;
 
 /// A vocabulary of 16 million tokens is ten times the largest that exists.
 const ARRAY_LIMIT: u64 = 1 << 24;
+
+/// A list of whole numbers that is not longer is kept: one for each layer of the deepest model there may be.
+const KEPT_NUMBERS: u64 = 512;
 
 /// The value types of the format, without the array that contains them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +82,8 @@ pub enum Value {
     F64(f64),
     /// Element type and length; the elements were walked and left behind.
     Array(ValueType, u64),
+    /// A short list of whole numbers with its elements; a negative one counts as the largest there is.
+    Numbers(ValueType, Vec<u64>),
 }
 
 impl Value {
@@ -103,6 +109,28 @@ impl Value {
         })
     }
 
+    /// Element type and length, if it is an array.
+    pub fn as_array(&self) -> Option<(ValueType, u64)> {
+        match self {
+            Self::Array(element, length) => Some((*element, *length)),
+            Self::Numbers(element, numbers) => Some((*element, numbers.len() as u64)),
+            _ => None,
+        }
+    }
+
+    /// The number, if it is a whole one that is not negative.
+    pub fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::U8(number) => Some(u64::from(*number)),
+            Self::U16(number) => Some(u64::from(*number)),
+            Self::U32(number) => Some(u64::from(*number)),
+            Self::U64(number) => Some(*number),
+            Self::I32(number) => u64::try_from(*number).ok(),
+            Self::I64(number) => u64::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+
     /// The text, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {
@@ -121,6 +149,17 @@ fn read_array<R: Read>(reader: &mut Reader<R>, key: &str) -> Result<Value, GgufE
     const WHAT: &str = "array elements";
     let element = known(reader.u32(WHAT)?, key)?;
     let length = reader.count(WHAT, ARRAY_LIMIT)?;
+    if length <= KEPT_NUMBERS && [ValueType::U32, ValueType::I32, ValueType::U64].contains(&element) {
+        let mut numbers = Vec::new();
+        for _ in 0..length {
+            numbers.push(match element {
+                ValueType::U64 => reader.u64(WHAT)?,
+                ValueType::U32 => u64::from(reader.u32(WHAT)?),
+                _ => u64::try_from(i32::from_le_bytes(reader.array(WHAT)?)).unwrap_or(u64::MAX),
+            });
+        }
+        return Ok(Value::Numbers(element, numbers));
+    }
     if let Some(size) = element.size() {
         reader.skip(WHAT, length * size)?;
     } else {
