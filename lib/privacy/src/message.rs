@@ -8,14 +8,38 @@ use std::str::FromStr;
 pub struct Message {
     /// `system`, `user`, `assistant` or `tool`; anything else is refused by `Policy::redact`.
     pub role: String,
-    /// The text.
+    /// The text; may be empty beside tool calls.
     pub content: String,
+    /// An assistant's calls of tools: the array `tool_calls` of the OpenAI API, as JSON.
+    pub tool_calls: Option<String>,
+    /// The id of the call that a tool's message answers.
+    pub tool_call_id: Option<String>,
+    /// The name of the tool that answers.
+    pub name: Option<String>,
 }
 
 impl Message {
-    /// A message from its two parts.
+    /// A message from its two parts, without anything about tools.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self { role: role.into(), content: content.into(), tool_calls: None, tool_call_id: None, name: None }
+    }
+
+    /// What was said, `tool_calls` with it.
+    #[must_use]
+    pub fn calling(self, tool_calls: impl Into<String>) -> Self {
+        Self { tool_calls: Some(tool_calls.into()), ..self }
+    }
+
+    /// What was said, as the answer to the call `tool_call_id`.
+    #[must_use]
+    pub fn answering(self, tool_call_id: impl Into<String>) -> Self {
+        Self { tool_call_id: Some(tool_call_id.into()), ..self }
+    }
+
+    /// What was said, by the tool `name`.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
     }
 }
 

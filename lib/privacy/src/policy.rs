@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::detect::{CompileError, Detector, Finding, known};
-use crate::message::{Message, Role, UnknownRole};
-use crate::preview::{Preview, Span};
-use crate::redacted::{Redacted, RedactedMessage};
+use crate::draft::{Draft, replace};
+use crate::json::{Document, NotJson, Shape};
+use crate::kind::Kind;
+use crate::message::{Message, UnknownRole};
+use crate::preview::Preview;
+use crate::redacted::{Redacted, RedactedJson};
 use crate::vault::{Vault, VaultFull};
 
 /// The rules cannot be used; nothing may be sent with them.
@@ -25,6 +28,18 @@ pub enum RedactError {
         #[source]
         source: UnknownRole,
     },
+    /// The tool calls of a message are no JSON.
+    #[error("the tool calls of message {index} cannot be read")]
+    ToolCalls {
+        /// Position of the message in the request, from 0.
+        index: usize,
+        /// Why.
+        #[source]
+        source: NotJson,
+    },
+    /// Definitions of tools or a schema are no JSON.
+    #[error("the definitions of tools or the schema cannot be read")]
+    Json(#[source] NotJson),
     /// No placeholder is left.
     #[error(transparent)]
     VaultFull(#[from] VaultFull),
@@ -48,27 +63,43 @@ impl Policy {
         Ok(Self { detector: Detector::standard()? })
     }
 
-    /// Takes everything sensitive out of all `messages` and remembers it in `vault`. A value found in one
-    /// message is hidden in all of them, and in later requests of the same vault.
+    /// Takes everything sensitive out of all parts of all `messages` and remembers it in `vault`. A value found in
+    /// one message is hidden in all of them, and in later requests of the same vault.
     ///
     /// # Errors
-    /// An unknown role, or a vault that is full; then nothing may be sent.
+    /// An unknown role, tool calls that are no JSON, or a vault that is full; then nothing may be sent.
     pub fn redact(&self, messages: &[Message], vault: &mut Vault) -> Result<Redacted, RedactError> {
-        let mut roles = Vec::with_capacity(messages.len());
+        let mut drafts = Vec::with_capacity(messages.len());
         for (index, message) in messages.iter().enumerate() {
-            roles.push(message.role.parse::<Role>().map_err(|source| RedactError::Role { index, source })?);
+            drafts.push(Draft::read(index, message, &self.detector)?);
         }
-        let texts: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
+        for draft in &drafts {
+            draft.remember(vault)?;
+        }
+        let known = known::Values::of(vault).map_err(RedactError::KnownValues)?;
+        for draft in &mut drafts {
+            draft.add_known(&known);
+        }
+        drop(known);
         let mut counts = BTreeMap::new();
-        let mut redacted = Vec::with_capacity(messages.len());
-        for (role, (text, findings)) in roles.into_iter().zip(texts.iter().zip(self.find(&texts, vault)?)) {
-            let preview = replace(text, &findings, vault)?;
-            for span in &preview.spans {
-                *counts.entry(span.kind).or_insert(0) += 1;
-            }
-            redacted.push(RedactedMessage { role, content: preview.text });
-        }
-        Ok(Redacted { messages: redacted, counts })
+        let mut count = |kind: Kind| *counts.entry(kind).or_insert(0) += 1;
+        let messages: Result<_, RedactError> =
+            drafts.iter().map(|draft| draft.write(vault, &mut count)).collect();
+        Ok(Redacted { messages: messages?, counts })
+    }
+
+    /// Takes everything sensitive out of a JSON text, keys and numbers included, and remembers it in `vault`. What is
+    /// taken out of a string leaves a string, and so does a number. The result is JSON, and the same but for that.
+    ///
+    /// # Errors
+    /// When `json` is no JSON, or the vault is full; then nothing may be sent.
+    pub fn redact_json(&self, json: &str, vault: &mut Vault) -> Result<RedactedJson, RedactError> {
+        let mut document = Document::read(json, Shape::Any, &self.detector).map_err(RedactError::Json)?;
+        document.remember(vault)?;
+        document.add_known(&known::Values::of(vault).map_err(RedactError::KnownValues)?);
+        let mut counts = BTreeMap::new();
+        let text = document.write(vault, &mut |kind| *counts.entry(kind).or_insert(0) += 1)?;
+        Ok(RedactedJson { text, counts })
     }
 
     /// What [`Policy::redact`] would do to `text` in a new session. Nothing is kept.
@@ -78,7 +109,7 @@ impl Policy {
     pub fn preview(&self, text: &str) -> Result<Preview, RedactError> {
         let mut vault = Vault::new();
         let findings = self.find(&[text], &mut vault)?.pop().unwrap_or_default();
-        replace(text, &findings, &mut vault)
+        Ok(replace(text, &findings, &mut vault)?)
     }
 
     /// The findings of each text: the rules first, then every value the session knows by now.
@@ -95,21 +126,4 @@ impl Policy {
         }
         Ok(found)
     }
-}
-
-/// Replaces disjoint, ascending `findings`.
-fn replace(text: &str, findings: &[Finding], vault: &mut Vault) -> Result<Preview, RedactError> {
-    let mut out = String::with_capacity(text.len());
-    let mut spans = Vec::with_capacity(findings.len());
-    let mut copied = 0;
-    for finding in findings {
-        let Finding { start, end, kind, rule, .. } = *finding;
-        let placeholder = vault.placeholder(&text[start..end], kind)?.to_owned();
-        out.push_str(&text[copied..start]);
-        out.push_str(&placeholder);
-        spans.push(Span { kind, start, end, placeholder, rule });
-        copied = end;
-    }
-    out.push_str(&text[copied..]);
-    Ok(Preview { text: out, spans })
 }

@@ -35,6 +35,9 @@ impl Redacted {
 pub struct RedactedMessage {
     pub(crate) role: Role,
     pub(crate) content: String,
+    pub(crate) tool_calls: Option<String>,
+    pub(crate) tool_call_id: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 impl RedactedMessage {
@@ -46,5 +49,39 @@ impl RedactedMessage {
     /// The text with placeholders for what was found.
     pub fn content(&self) -> &str {
         &self.content
+    }
+
+    /// The assistant's calls of tools, as JSON.
+    pub fn tool_calls(&self) -> Option<&str> {
+        self.tool_calls.as_deref()
+    }
+
+    /// The call that a tool's message answers: the id that the call has in [`Self::tool_calls`] too.
+    pub fn tool_call_id(&self) -> Option<&str> {
+        self.tool_call_id.as_deref()
+    }
+
+    /// The tool that answers.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+}
+
+/// A JSON text (definitions of tools, a schema) that went through the detectors. Only `Policy::redact_json` makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedactedJson {
+    pub(crate) text: String,
+    pub(crate) counts: BTreeMap<Kind, usize>,
+}
+
+impl RedactedJson {
+    /// Valid JSON, with placeholders for what was found.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How many spans of each kind were taken out; kinds that did not occur are absent.
+    pub fn counts(&self) -> &BTreeMap<Kind, usize> {
+        &self.counts
     }
 }

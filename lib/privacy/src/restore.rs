@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::json::{self, NotJson};
 use crate::placeholder::{self, Shape};
 use crate::vault::Values;
 
@@ -50,6 +51,18 @@ impl Restorer {
     /// The stream ended: returns what was held back.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
+    }
+
+    /// A whole JSON text: what its strings say is restored, also where a string holds JSON itself, and written back
+    /// escaped for where it stands. Independent of what [`Restorer::push`] holds back.
+    ///
+    /// # Errors
+    /// When `json` is no JSON.
+    pub fn restore_json(&mut self, json: &str) -> Result<String, NotJson> {
+        let held = std::mem::take(&mut self.held);
+        let restored = json::restored(json, &mut |text| self.push(text) + &self.finish());
+        self.held = held;
+        restored
     }
 
     /// How many texts looked like placeholders but were none of this session's. They are left as they are.

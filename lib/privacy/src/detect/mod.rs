@@ -23,6 +23,7 @@ mod vendors;
 mod view;
 
 pub(crate) use finding::Finding;
+pub(crate) use overlap::resolve;
 
 use cues::Cue;
 use gate::{Gate, Marker, Meaning};
@@ -113,7 +114,7 @@ impl Detector {
             }
         }
         shapes::find(&view, &mut found);
-        overlap::resolve(text, found)
+        resolve(text, found)
     }
 }
 
