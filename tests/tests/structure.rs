@@ -46,7 +46,14 @@ fn only_one_file_of_the_daemon_builds_what_enters_the_tunnel() {
         .collect();
     assert_eq!(builders, ["daemon/src/escalation/wire.rs"]);
     let wire = fs::read_to_string(root().join("daemon/src/escalation/wire.rs")).unwrap();
-    assert!(wire.contains("fn new(redacted: &Redacted)"), "it is made from a Redacted");
+    assert!(wire.contains("fn new(redacted: &Redacted, wishes: &Wishes)"), "it is made from a Redacted");
+    for text in
+        ["pub stop: Redacted,", "pub tools: Option<RedactedJson>,", "pub json_schema: Option<RedactedJson>,"]
+    {
+        assert!(wire.contains(text), "{text}");
+    }
+    let wishes = wire.split("pub struct Wishes {").nth(1).and_then(|rest| rest.split('}').next()).unwrap();
+    assert!(!wishes.contains("String"), "no clear text is wished for: {wishes}");
 }
 
 /// A `Redacted` comes from the policy and from nowhere else.
@@ -54,7 +61,12 @@ fn only_one_file_of_the_daemon_builds_what_enters_the_tunnel() {
 fn only_the_policy_makes_a_redacted() {
     let makers: Vec<String> = sources("lib/privacy/src")
         .into_iter()
-        .filter(|(_, text)| text.lines().any(|line| line.contains("Redacted {") && !is_declaration(line)))
+        .filter(|(_, text)| {
+            text.lines().any(|line| {
+                ["Redacted {", "RedactedJson {"].iter().any(|name| line.contains(name))
+                    && !is_declaration(line)
+            })
+        })
         .map(|(name, _)| name)
         .collect();
     assert_eq!(makers, ["lib/privacy/src/policy.rs"]);

@@ -34,7 +34,7 @@ pub use error::AskError;
 pub use request::{Ask, Constraint, Sampling, TokenLogprob};
 pub use sink::{Sink, SinkError};
 pub use situation::Routing;
-use turn::{Hidden, Turn};
+use turn::{Beside, Hidden, Turn};
 
 /// What the caller of an ask sees, in this order: one `Routed`, any number of `Delta`, one `Done`.
 #[derive(Debug, Clone)]
@@ -260,14 +260,24 @@ impl Asker {
         sink: &mut Sink,
     ) -> Result<(Turn, Done), AskError> {
         let Some(policy) = &self.privacy else { return Err(self.refusal(RefuseWhy::DetectorsFailed)) };
-        let (turn, Hidden { messages, stop, restorer }) = turn.hide(policy, &ask.stop).await?;
+        let schema = match &ask.constraint {
+            Some(Constraint::JsonSchema(schema)) => Some(schema.clone()),
+            Some(Constraint::Grammar(_)) | None => None,
+        };
+        let beside = Beside { stop: ask.stop.clone(), tools: ask.tools.clone(), json_schema: schema };
+        let (turn, hidden) = turn.hide(policy, beside).await?;
+        let Hidden { messages, stop, tools, json_schema, restorer } = hidden;
         let adapter_generation = self.adapters.snapshot().borrow().generation;
         let wishes = Wishes {
             max_tokens: self.max_tokens(ask),
             temperature: ask.sampling.temperature,
             top_p: ask.sampling.top_p,
             seed: ask.sampling.seed,
+            presence_penalty: ask.sampling.presence_penalty,
+            frequency_penalty: ask.sampling.frequency_penalty,
             stop,
+            tools,
+            json_schema,
             adapter_generation,
         };
         let answer = self.escalation.run(id, &messages, restorer, wishes, sink).await?;
@@ -283,7 +293,7 @@ impl Asker {
             finish_reason: answer.finish_reason,
             receipt: answer.receipt.map_or(Receipt::Pending, |signed| Receipt::Stored(Box::new(signed))),
             unknown_placeholders: answer.unknown_placeholders,
-            tool_calls: None,
+            tool_calls: answer.tool_calls,
             mean_logprob: None,
             cached_tokens: 0,
             queued: Duration::ZERO,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use synesis_privacy::{Message, Policy, RedactError, Redacted, Restorer};
+use synesis_privacy::{Message, Policy, RedactError, Redacted, RedactedJson, Restorer, Vault};
 use tokio::sync::OwnedMutexGuard;
 
 use super::AskError;
@@ -20,10 +20,21 @@ pub(super) struct Turn {
     pub(super) messages: Vec<Message>,
 }
 
+/// What leaves with the conversation.
+#[derive(Default)]
+pub(super) struct Beside {
+    pub(super) stop: Vec<String>,
+    /// Definitions of tools, as JSON.
+    pub(super) tools: Option<String>,
+    pub(super) json_schema: Option<String>,
+}
+
 /// What may leave.
 pub(super) struct Hidden {
     pub(super) messages: Redacted,
     pub(super) stop: Redacted,
+    pub(super) tools: Option<RedactedJson>,
+    pub(super) json_schema: Option<RedactedJson>,
     pub(super) restorer: Restorer,
 }
 
@@ -42,38 +53,49 @@ impl Turn {
         self.session.remember(self.messages, answer);
     }
 
-    /// Hides what must not leave, in the conversation and in the `stop` texts.
+    /// Hides what must not leave, in the conversation and in what is `beside` it.
     ///
     /// # Errors
     /// When that is not possible; then nothing may leave.
     pub(super) async fn hide(
         mut self,
         policy: &Arc<Policy>,
-        stop: &[String],
+        beside: Beside,
     ) -> Result<(Self, Hidden), AskError> {
-        let stop: Vec<Message> = stop.iter().map(|text| Message::new("user", text)).collect();
-        let bytes: usize = self.messages.iter().chain(&stop).map(|message| message.content.len()).sum();
+        let said =
+            |message: &Message| message.content.len() + message.tool_calls.as_ref().map_or(0, String::len);
+        let json = [&beside.tools, &beside.json_schema].into_iter().flatten();
+        let bytes = self.messages.iter().map(said).sum::<usize>()
+            + beside.stop.iter().chain(json).map(String::len).sum::<usize>();
         if bytes <= ON_THE_LOOP {
-            let hidden = self.redact(policy, &stop)?;
+            let hidden = self.redact(policy, &beside)?;
             return Ok((self, hidden));
         }
         let policy = Arc::clone(policy);
         let hiding = tokio::task::spawn_blocking(move || {
-            let hidden = self.redact(&policy, &stop)?;
+            let hidden = self.redact(&policy, &beside)?;
             Ok((self, hidden))
         });
         // Rules that panic are not usable.
         hiding.await.map_err(|_| AskError::rules_unusable())?
     }
 
-    /// The stop texts leave the device too. A value that is found only in them is hidden in the messages, which is why
-    /// they come first; one that is found only in the messages is hidden in them, which is why they come again.
-    fn redact(&mut self, policy: &Policy, stop: &[Message]) -> Result<Hidden, RedactError> {
+    /// All of it leaves the device. A value that is found in one part is hidden in all of them, which is why what is
+    /// beside the messages comes first; one that is found only in the messages is hidden in it, which is why it comes
+    /// again.
+    fn redact(&mut self, policy: &Policy, beside: &Beside) -> Result<Hidden, RedactError> {
         let vault = &mut self.session.vault;
-        policy.redact(stop, vault)?;
+        let stop: Vec<Message> = beside.stop.iter().map(|text| Message::new("user", text)).collect();
+        let json = |json: &Option<String>, vault: &mut Vault| {
+            json.as_ref().map(|json| policy.redact_json(json, vault)).transpose()
+        };
+        policy.redact(&stop, vault)?;
+        json(&beside.tools, vault)?;
+        json(&beside.json_schema, vault)?;
         let messages = policy.redact(&self.messages, vault)?;
-        let stop = policy.redact(stop, vault)?;
-        Ok(Hidden { messages, stop, restorer: vault.restorer() })
+        let stop = policy.redact(&stop, vault)?;
+        let (tools, json_schema) = (json(&beside.tools, vault)?, json(&beside.json_schema, vault)?);
+        Ok(Hidden { messages, stop, tools, json_schema, restorer: vault.restorer() })
     }
 }
 
@@ -101,10 +123,28 @@ mod tests {
             (format!("password: {secret}"), format!("say {secret} twice")),
         ] {
             let turn = turn(&sessions, &text).await;
-            let (_, hidden) = turn.hide(&policy, &[stop]).await.unwrap();
+            let (_, hidden) =
+                turn.hide(&policy, Beside { stop: vec![stop], ..Beside::default() }).await.unwrap();
             for redacted in [&hidden.messages, &hidden.stop] {
                 let content = redacted.messages()[0].content();
                 assert!(!content.contains(secret), "{content}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_found_in_any_part_is_hidden_in_all_of_them() {
+        let policy = Arc::new(Policy::standard().unwrap());
+        let secret = "hunter2hunter2";
+        let (named, bare) = (format!("password: {secret}"), format!("say {secret} twice"));
+        for place in 0..3 {
+            let text = |at| if at == place { named.clone() } else { bare.clone() };
+            let json = |at| Some(format!("[{:?}]", text(at)));
+            let beside = Beside { stop: Vec::new(), tools: json(1), json_schema: json(2) };
+            let (_, hidden) = turn(&Sessions::default(), &text(0)).await.hide(&policy, beside).await.unwrap();
+            let json = [hidden.tools.unwrap(), hidden.json_schema.unwrap()];
+            for text in [hidden.messages.messages()[0].content(), json[0].text(), json[1].text()] {
+                assert!(!text.contains(secret), "named in {place}: {text}");
             }
         }
     }
@@ -114,18 +154,19 @@ mod tests {
         let policy = Arc::new(Policy::standard().unwrap());
         let sessions = Sessions::default();
         let first = turn(&sessions, "mail ann@example.org").await;
-        first.hide(&policy, &[]).await.unwrap().0.end("done");
+        first.hide(&policy, Beside::default()).await.unwrap().0.end("done");
 
         let long = format!("mail bob@example.org {}", "word ".repeat(ON_THE_LOOP / 5));
         {
-            let mut given_up = std::pin::pin!(turn(&sessions, &long).await.hide(&policy, &[]));
+            let mut given_up = std::pin::pin!(turn(&sessions, &long).await.hide(&policy, Beside::default()));
             let polled = given_up.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             assert!(polled.is_pending(), "it is redacted elsewhere");
         }
         let next = turn(&sessions, "and?").await;
         assert_eq!(next.session.vault.len(), 2, "both addresses are known");
         assert_eq!(next.messages.len(), 3, "the turn given up is not remembered");
-        let (_, hidden) = turn(&Sessions::default(), &long).await.hide(&policy, &[]).await.unwrap();
+        let (_, hidden) =
+            turn(&Sessions::default(), &long).await.hide(&policy, Beside::default()).await.unwrap();
         assert!(!hidden.messages.messages()[0].content().contains("bob@"));
     }
 }

@@ -23,6 +23,8 @@ use crate::log::chain;
 const SILENCE: Duration = Duration::from_secs(90);
 /// The receipt has to follow the end of the answer within this time. Later it is fetched, and nobody waits for it.
 const RECEIPT: Duration = Duration::from_secs(15);
+/// The longest calls of tools, in bytes, as they come and as they are restored.
+const LONGEST_CALLS: usize = 256 * 1024;
 
 /// A request that is on its way.
 pub(super) struct Asked<'a> {
@@ -46,6 +48,7 @@ impl Asked<'_> {
     ) -> Result<CloudAnswer, EscalationError> {
         self.send(&mut stream, start).await?;
         let end = self.answer(&mut stream, out).await?;
+        let tool_calls = self.tool_calls(&end.tool_calls_json)?;
         let receipt = match self.receipt(&mut stream).await {
             Ok(bytes) => self.accept(&bytes).await,
             // The whole answer is here and only the receipt is missing: it will be fetched.
@@ -65,6 +68,7 @@ impl Asked<'_> {
             output_tokens: end.output_tokens,
             receipt,
             unknown_placeholders: self.restorer.unknown(),
+            tool_calls,
         })
     }
 
@@ -129,6 +133,20 @@ impl Asked<'_> {
                 }
             }
         }
+    }
+
+    /// With the values back in, escaped for where they stand; none: the model calls nothing.
+    fn tool_calls(&mut self, calls: &str) -> Result<Option<String>, EscalationError> {
+        const TOO_LONG: EscalationError = EscalationError::Protocol("the calls of tools are too long");
+        if calls.is_empty() {
+            return Ok(None);
+        }
+        if calls.len() > LONGEST_CALLS {
+            return Err(TOO_LONG);
+        }
+        let unreadable = |_| EscalationError::Protocol("the calls of tools are no JSON");
+        let calls = self.restorer.restore_json(calls).map_err(unreadable)?;
+        if calls.len() > LONGEST_CALLS { Err(TOO_LONG) } else { Ok(Some(calls)) }
     }
 
     /// The next request may ask now: this one counts with what the gateway promised.

@@ -49,7 +49,7 @@ pub struct Escalation {
 pub struct CloudAnswer {
     /// The model that answered.
     pub model: String,
-    /// `stop`, `length`, `cancelled`, `provider_error`.
+    /// `stop`, `length`, `tool_calls`, `cancelled`, `provider_error`.
     pub finish_reason: String,
     /// As charged.
     pub input_tokens: u32,
@@ -59,6 +59,8 @@ pub struct CloudAnswer {
     pub receipt: Option<SignedReceipt>,
     /// Placeholders in the answer that stand for nothing we hid.
     pub unknown_placeholders: u32,
+    /// The calls of tools in the answer, restored: the array of the OpenAI API, as JSON.
+    pub tool_calls: Option<String>,
 }
 
 impl Escalation {
@@ -80,10 +82,10 @@ impl Escalation {
         let identity = self.identity.borrow().clone().ok_or(EscalationError::NotEnrolled)?;
         let allowance = self.budget.ask(|| self.journal.committed(SystemTime::now())).await?;
         let most = allowance.most;
-        let encoded = Encoded::new(redacted);
+        let encoded = Encoded::new(redacted, &wishes);
         // A power cut from here on leaves a promise on the disk, and reconciliation asks the gateway about it.
         let open = self.journal.begin(intent(request_id, &identity, &encoded, most)).await?;
-        audit(&open.intent, redacted);
+        audit(&open.intent, redacted, &wishes);
         let keys = key_ring(&identity);
         let asked = Asked {
             journal: &self.journal,
@@ -97,7 +99,7 @@ impl Escalation {
             StreamHeader { timeout: Some(LONGEST), ..StreamHeader::new(StreamKind::Ask, request_id) };
         match self.tunnel.open(header).await {
             Ok(stream) => {
-                let start = encoded.start(wishes, most);
+                let start = encoded.start(&wishes, most);
                 let answer = timeout(LONGEST, asked.converse(stream, &start, out)).await;
                 answer.unwrap_or(Err(EscalationError::TooSlow(LONGEST)))
             }
@@ -122,8 +124,13 @@ fn intent(request_id: Ulid, identity: &DeviceIdentity, encoded: &Encoded, most: 
 }
 
 /// One line per escalation: what kinds of things were hidden and how often, never what.
-fn audit(intent: &Intent, redacted: &Redacted) {
-    let counts: Vec<String> = redacted.counts().iter().map(|(kind, n)| format!("{kind}={n}")).collect();
+fn audit(intent: &Intent, redacted: &Redacted, wishes: &Wishes) {
+    let mut counts = redacted.counts().clone();
+    for (kind, n) in [&wishes.tools, &wishes.json_schema].into_iter().flatten().flat_map(|json| json.counts())
+    {
+        *counts.entry(*kind).or_insert(0) += n;
+    }
+    let counts: Vec<String> = counts.iter().map(|(kind, n)| format!("{kind}={n}")).collect();
     tracing::info!(
         request = intent.request_id,
         hidden = counts.join(" "),

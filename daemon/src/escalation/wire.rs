@@ -1,11 +1,11 @@
-//! The one place where a request for the cloud becomes bytes. It takes a [`Redacted`] and nothing else, so there is
-//! no way from clear text into the tunnel (tests/tests/structure.rs holds this file to be the only one).
+//! The one place where a request for the cloud becomes bytes. All text in it is a [`Redacted`] or a [`RedactedJson`],
+//! so there is no way from clear text into the tunnel (tests/tests/structure.rs holds this file to be the only one).
 
 use prost::Message as _;
 use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 use synesis_ledger::NanoUsd;
-use synesis_privacy::Redacted;
+use synesis_privacy::{Redacted, RedactedJson};
 use synesis_proto::mesh::v1::{AskStart, AskUp, Prompt, PromptMessage, ask_up};
 
 /// How the answer should be made.
@@ -19,8 +19,16 @@ pub struct Wishes {
     pub top_p: Option<f32>,
     /// For repeatable sampling where the provider can.
     pub seed: Option<u64>,
+    /// -2 to 2: once for a token that was said; none: the provider's default.
+    pub presence_penalty: Option<f32>,
+    /// -2 to 2: for each time that a token was said; none: the provider's default.
+    pub frequency_penalty: Option<f32>,
     /// Texts that end the answer, redacted as the conversation is.
     pub stop: Redacted,
+    /// Definitions of the tools that the model may call, redacted as the conversation is.
+    pub tools: Option<RedactedJson>,
+    /// The answer is JSON that this schema allows; redacted as the conversation is.
+    pub json_schema: Option<RedactedJson>,
     /// Of the adapter active on this device, for the receipt.
     pub adapter_generation: u64,
 }
@@ -34,14 +42,21 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    pub(super) fn new(redacted: &Redacted) -> Self {
+    pub(super) fn new(redacted: &Redacted, wishes: &Wishes) -> Self {
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
         let messages = redacted.messages().iter().map(|message| PromptMessage {
             role: message.role().as_str().to_owned(),
             content: message.content().to_owned(),
-            ..PromptMessage::default()
+            tool_calls_json: text(message.tool_calls()),
+            tool_call_id: text(message.tool_call_id()),
+            name: text(message.name()),
         });
-        let prompt =
-            Bytes::from(Prompt { messages: messages.collect(), ..Prompt::default() }.encode_to_vec());
+        let prompt = Prompt {
+            messages: messages.collect(),
+            tools_json: text(wishes.tools.as_ref().map(RedactedJson::text)),
+            json_schema: text(wishes.json_schema.as_ref().map(RedactedJson::text)),
+        };
+        let prompt = Bytes::from(prompt.encode_to_vec());
         let hash = Sha256::digest(&prompt).into();
         Self { prompt, hash, detector_version: redacted.detector_version() }
     }
@@ -56,7 +71,7 @@ impl Encoded {
     }
 
     /// The frame that starts the request.
-    pub(super) fn start(&self, wishes: Wishes, most: Option<NanoUsd>) -> AskUp {
+    pub(super) fn start(&self, wishes: &Wishes, most: Option<NanoUsd>) -> AskUp {
         let start = AskStart {
             prompt: self.prompt.clone(),
             model: String::new(),
@@ -68,7 +83,8 @@ impl Encoded {
             detector_version: self.detector_version.to_owned(),
             adapter_generation: wishes.adapter_generation,
             max_charge_nanousd: most.map(NanoUsd::as_i64),
-            ..AskStart::default()
+            presence_penalty: wishes.presence_penalty,
+            frequency_penalty: wishes.frequency_penalty,
         };
         AskUp { message: Some(ask_up::Message::Start(start)) }
     }
@@ -80,25 +96,40 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_is_encoded_is_the_redacted_text_and_its_hash_is_over_those_bytes() {
-        let mut vault = Vault::with_seed(1);
-        let messages = [Message::new("system", "be brief"), Message::new("user", "mail ann@example.org")];
-        let redacted = Policy::standard().unwrap().redact(&messages, &mut vault).unwrap();
-        let stop = Policy::standard()
-            .unwrap()
-            .redact(&[Message::new("user", "ann@example.org"), Message::new("user", "###")], &mut vault);
-        let encoded = Encoded::new(&redacted);
-        let wishes = Wishes {
+    fn policy() -> Policy {
+        Policy::standard().unwrap()
+    }
+
+    fn wishes(stop: Redacted) -> Wishes {
+        Wishes {
             max_tokens: 1,
             temperature: None,
             top_p: None,
             seed: None,
-            stop: stop.unwrap(),
+            presence_penalty: Some(0.5),
+            frequency_penalty: None,
+            stop,
+            tools: None,
+            json_schema: None,
             adapter_generation: 0,
-        };
+        }
+    }
+
+    fn started(encoded: &Encoded, wishes: &Wishes) -> (AskStart, Prompt) {
         let Some(ask_up::Message::Start(start)) = encoded.start(wishes, None).message else { panic!() };
         let prompt = Prompt::decode(start.prompt.clone()).unwrap();
+        (start, prompt)
+    }
+
+    #[test]
+    fn what_is_encoded_is_the_redacted_text_and_its_hash_is_over_those_bytes() {
+        let mut vault = Vault::with_seed(1);
+        let messages = [Message::new("system", "be brief"), Message::new("user", "mail ann@example.org")];
+        let redacted = policy().redact(&messages, &mut vault).unwrap();
+        let stop = [Message::new("user", "ann@example.org"), Message::new("user", "###")];
+        let wishes = wishes(policy().redact(&stop, &mut vault).unwrap());
+        let encoded = Encoded::new(&redacted, &wishes);
+        let (start, prompt) = started(&encoded, &wishes);
         assert_eq!(prompt.messages[0].content, "be brief");
         assert_eq!(prompt.messages[1].role, "user");
         assert!(prompt.messages[1].content.starts_with("mail [EMAIL_"), "{prompt:?}");
@@ -108,6 +139,33 @@ mod tests {
             "the same value, the same placeholder"
         );
         assert_eq!(start.stop[1], "###");
+        assert_eq!((start.presence_penalty, start.frequency_penalty), (Some(0.5), None));
         assert_eq!(hex::encode(Sha256::digest(&start.prompt)), encoded.hash_hex());
+    }
+
+    #[test]
+    fn tools_their_calls_and_a_schema_are_in_the_hashed_prompt_and_nothing_else_is_new() {
+        let mut vault = Vault::with_seed(1);
+        let calls =
+            r#"[{"id":"c1","function":{"name":"send","arguments":"{\"to\":\"ann\\u0040example.org\"}"}}]"#;
+        let messages = [
+            Message::new("assistant", "").calling(calls),
+            Message::new("tool", "sent to ann@example.org").answering("c1").named("send"),
+        ];
+        let redacted = policy().redact(&messages, &mut vault).unwrap();
+        let plain = wishes(policy().redact(&[], &mut vault).unwrap());
+        let tools = policy().redact_json(r#"[{"description":"asks ann@example.org"}]"#, &mut vault).unwrap();
+        let schema = policy().redact_json(r#"{"const":"ann@example.org"}"#, &mut vault).unwrap();
+        let wishes = Wishes { tools: Some(tools), json_schema: Some(schema), ..plain.clone() };
+        let encoded = Encoded::new(&redacted, &wishes);
+        let (start, prompt) = started(&encoded, &wishes);
+        let [assistant, tool] = &prompt.messages[..] else { panic!("two") };
+        assert!(assistant.tool_calls_json.contains(r#""id":"c1""#));
+        assert_eq!((tool.tool_call_id.as_str(), tool.name.as_str()), ("c1", "send"));
+        for text in [&assistant.tool_calls_json, &tool.content, &prompt.tools_json, &prompt.json_schema] {
+            assert!(text.contains("[EMAIL_") && !text.contains("example.org"), "{text}");
+        }
+        assert_eq!(hex::encode(Sha256::digest(&start.prompt)), encoded.hash_hex());
+        assert_ne!(Encoded::new(&redacted, &plain).hash_hex(), encoded.hash_hex());
     }
 }

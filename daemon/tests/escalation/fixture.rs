@@ -121,7 +121,11 @@ impl World {
             temperature: None,
             top_p: None,
             seed: None,
+            presence_penalty: None,
+            frequency_penalty: None,
             stop: redact(&[], &mut vault),
+            tools: None,
+            json_schema: None,
             adapter_generation: 0,
         };
         let (events, _listening) = mpsc::channel(64);
@@ -222,8 +226,23 @@ impl Asking {
 
     /// The end of the answer.
     pub(crate) async fn finish(&mut self, seq: u64) {
-        let (reason, provider_counted) = ("stop".to_owned(), true);
-        let end = v1::AskFinished { seq, reason, input_tokens: 5, output_tokens: 2, provider_counted };
+        self.finish_with(seq, "stop", "").await;
+    }
+
+    /// The end of an answer that calls tools.
+    pub(crate) async fn call(&mut self, seq: u64, tool_calls_json: &str) {
+        self.finish_with(seq, "tool_calls", tool_calls_json).await;
+    }
+
+    async fn finish_with(&mut self, seq: u64, reason: &str, tool_calls_json: &str) {
+        let end = v1::AskFinished {
+            seq,
+            reason: reason.to_owned(),
+            input_tokens: 5,
+            output_tokens: 2,
+            provider_counted: true,
+            tool_calls_json: tool_calls_json.to_owned(),
+        };
         self.say(ask_down::Message::Finished(end)).await;
     }
 

@@ -44,6 +44,41 @@ async fn a_whole_answer_is_restored_and_comes_with_its_receipt() {
 }
 
 #[tokio::test]
+async fn calls_of_tools_are_restored_and_escaped_for_where_they_stand() {
+    let world = World::start().await;
+    let ((answer, text), ()) = tokio::join!(world.ask(), async {
+        let mut asking = world.asked().await;
+        let prompt = asking.prompt();
+        let hidden = prompt.strip_prefix("mail ").unwrap();
+        asking.accept(500).await;
+        asking.call(0, &format!(r#"[{{"id":"c1","function":{{"arguments":"{{\"to\":\"{hidden}\",\"cc\":\"[EMAIL_9ZZ9]\"}}"}}}}]"#)).await;
+        let signed = world.key.sign(world.receipt(&asking));
+        asking.hand_over(&signed).await;
+    });
+    let answer = answer.unwrap();
+    let calls =
+        r#"[{"id":"c1","function":{"arguments":"{\"to\":\"ann@example.org\",\"cc\":\"[EMAIL_9ZZ9]\"}"}}]"#;
+    assert_eq!(answer.tool_calls.as_deref(), Some(calls));
+    assert_eq!((answer.finish_reason.as_str(), text.as_str()), ("tool_calls", ""));
+    assert_eq!(answer.unknown_placeholders, 1);
+}
+
+#[tokio::test]
+async fn calls_that_are_no_json_or_too_long_break_the_protocol_and_leave_the_request_open() {
+    for calls in ["[{".to_owned(), format!("[\"{}\"]", "x".repeat(256 * 1024))] {
+        let world = World::start().await;
+        let ((answer, _), ()) = tokio::join!(world.ask(), async {
+            let mut asking = world.asked().await;
+            asking.accept(500).await;
+            asking.call(0, &calls).await;
+            asking.end().await;
+        });
+        assert!(matches!(answer, Err(EscalationError::Protocol(_))), "{answer:?}");
+        assert_eq!(world.open(), 1);
+    }
+}
+
+#[tokio::test]
 async fn parts_that_are_missing_repeated_or_too_early_break_the_protocol_and_leave_the_request_open() {
     for seqs in [&[2_u64][..], &[1, 1], &[1, 3], &[1, 0]] {
         let world = World::start().await;
