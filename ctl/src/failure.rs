@@ -51,6 +51,9 @@ pub(crate) enum Failure {
     /// Input that was read, but is not what it has to be.
     #[error("{what}")]
     BadInput { what: String, next_step: &'static str },
+    /// A file or folder of the user that is no adapter.
+    #[error("{what}")]
+    NotImportable { what: String, next_step: String },
     /// The daemon answered something this version cannot make sense of.
     #[error("the daemon's answer makes no sense: {0}")]
     Protocol(String),
@@ -88,7 +91,9 @@ impl Failure {
             Self::SocketDenied { .. } => Exit::Permission,
             Self::TimedOut(_) => Exit::TimedOut,
             Self::Interrupted => Exit::Interrupted,
-            Self::Usage { .. } | Self::EmptyPrompt | Self::BadInput { .. } => Exit::Usage,
+            Self::Usage { .. } | Self::EmptyPrompt | Self::BadInput { .. } | Self::NotImportable { .. } => {
+                Exit::Usage
+            }
             Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => Exit::NotFound,
                 io::ErrorKind::PermissionDenied => Exit::Permission,
@@ -117,7 +122,7 @@ impl Failure {
             Self::EmptyPrompt => reason::EMPTY_PROMPT,
             Self::Unreadable { .. } => "FILE_UNREADABLE",
             Self::Unwritable { .. } => "FILE_UNWRITABLE",
-            Self::BadInput { .. } => "BAD_INPUT",
+            Self::BadInput { .. } | Self::NotImportable { .. } => "BAD_INPUT",
             Self::Protocol(_) => "PROTOCOL",
             Self::ReceiptDamaged(_) => "RECEIPT_DAMAGED",
             Self::Unverified(_) => "VERIFICATION_FAILED",
@@ -145,6 +150,7 @@ impl Failure {
             Self::TimedOut(_) => "retry with a longer --timeout, or see `synctl status`",
             Self::Interrupted => "run the command again when you are ready",
             Self::Usage { next_step, .. } | Self::BadInput { next_step, .. } => next_step,
+            Self::NotImportable { next_step, .. } => next_step,
             Self::EmptyPrompt => {
                 "give the prompt as an argument, or on standard input: echo hello | synctl ask"
             }
@@ -194,6 +200,7 @@ mod tests {
             (Failure::Interrupted, 130),
             (Failure::Usage { message: "no".to_owned(), next_step: "do" }, 2),
             (Failure::EmptyPrompt, 2),
+            (Failure::NotImportable { what: "no".to_owned(), next_step: "do".to_owned() }, 2),
             (file(io::ErrorKind::NotFound), 9),
             (file(io::ErrorKind::PermissionDenied), 5),
             (file(io::ErrorKind::IsADirectory), 1),

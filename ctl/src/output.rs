@@ -153,6 +153,16 @@ impl Output {
         }
     }
 
+    /// A line beside the data that replaces itself while something is on its way: on a terminal only, unless `--quiet`
+    /// or `--json`. Nothing removes it.
+    pub(crate) fn progress(&self, text: &str) {
+        let stderr = std::io::stderr();
+        if self.verbosity == Verbosity::Normal && self.format == Format::Human && stderr.is_terminal() {
+            // When standard error is closed, nobody watches.
+            let _ = write!(&stderr, "\r\x1b[K{}", Style::of(&stderr).faint(&printable(text)));
+        }
+    }
+
     /// Tells what went wrong and what to do, on standard error. Returns the exit code.
     pub(crate) fn report(&self, failure: &Failure) -> Exit {
         if !matches!(failure, Failure::ReaderLeft) {

@@ -33,11 +33,38 @@ fn a_file_arrives_whole_in_chunks_under_the_name_of_its_stem() {
     assert_eq!(*at(&object, "schema"), json!("synesis.adapter/1"));
     assert_eq!(*at(&object, "name"), json!("contracts.v2"));
     assert_eq!(*at(&object, "rank"), json!(8));
-    let Some(Asked::Imported { name, bytes, chunks }) = fake.asked().pop() else {
+    let Some(Asked::Imported { name, source, parts, chunks }) = fake.asked().pop() else {
         panic!("{:?}", fake.asked())
     };
     assert_eq!((name.as_str(), chunks), ("contracts.v2", 3));
-    assert!(bytes == content, "the bytes differ");
+    assert_eq!(source, path.to_str().unwrap(), "where it came from is told as the user said it");
+    assert!(parts == [(ImportPart::Gguf, content)], "the bytes differ");
+}
+
+#[test]
+fn a_peft_folder_arrives_as_its_two_files_under_the_folders_name() {
+    let fake = Fake::start(Script { record: record(), ..Script::default() });
+    let folder = fake.dir.path().join("tone.v2");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("adapter_config.json"), "{}").unwrap();
+    let weights = vec![7; 300_000];
+    std::fs::write(folder.join("adapter_model.safetensors"), &weights).unwrap();
+    synctl(&fake.socket, &["adapter", "import", folder.to_str().unwrap()]).expect(0);
+    let Some(Asked::Imported { name, parts, .. }) = fake.asked().pop() else { panic!("{:?}", fake.asked()) };
+    assert_eq!(name, "tone.v2");
+    assert!(parts == [(ImportPart::PeftConfig, b"{}".to_vec()), (ImportPart::PeftWeights, weights)]);
+}
+
+#[test]
+fn an_empty_part_is_sent_too_so_that_the_daemon_can_say_what_is_wrong() {
+    let fake = Fake::start(Script { record: record(), ..Script::default() });
+    let folder = fake.dir.path().join("hollow");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("adapter_config.json"), "").unwrap();
+    std::fs::write(folder.join("adapter_model.safetensors"), "").unwrap();
+    synctl(&fake.socket, &["adapter", "import", folder.to_str().unwrap()]).expect(0);
+    let Some(Asked::Imported { parts, .. }) = fake.asked().pop() else { panic!("{:?}", fake.asked()) };
+    assert_eq!(parts, [(ImportPart::PeftConfig, vec![]), (ImportPart::PeftWeights, vec![])]);
 }
 
 #[test]
@@ -56,9 +83,10 @@ fn a_file_that_cannot_be_read_is_never_taken_for_a_whole_one() {
     let fake = Fake::start(Script { record: record(), ..Script::default() });
     let missing = fake.dir.path().join("missing.gguf");
     synctl(&fake.socket, &["adapter", "import", missing.to_str().unwrap()]).expect_failure(9, "missing.gguf");
-    // A folder opens, and fails at the first read: after the call began.
+    // One that is there and fails while it is read: after the call began.
+    synctl(&fake.socket, &["adapter", "import", "memory", "/proc/self/mem"]).expect_failure(1, "cannot read");
     let folder = fake.dir.path().to_str().unwrap();
-    synctl(&fake.socket, &["adapter", "import", "folder", folder]).expect_failure(1, "cannot read");
+    synctl(&fake.socket, &["adapter", "import", "folder", folder]).expect_failure(2, "is no adapter");
     assert!(!fake.asked().iter().any(|asked| matches!(asked, Asked::Imported { .. })), "{:?}", fake.asked());
 }
 
@@ -71,9 +99,38 @@ fn the_list_shows_which_one_is_active() {
     assert_eq!(object["adapters"][0]["name"], "legal");
     assert_eq!(object["adapters"][0]["active"], json!(true));
     let human = synctl(&fake.socket, &["adapter", "list"]).expect(0);
-    assert!(human.stdout.contains("yes, generation 4"), "{}", human.stdout);
+    assert!(human.stdout.contains("active, generation 4"), "{}", human.stdout);
     let none = Fake::start(Script::default());
     assert!(synctl(&none.socket, &["adapter", "list"]).expect(0).stdout.starts_with("no adapters"));
+}
+
+#[test]
+fn the_list_shows_where_each_one_came_from_and_why_one_cannot_be_used() {
+    let other = AdapterRecord {
+        name: "medical".into(),
+        active: false,
+        loaded: true,
+        source: "/home/ann/medical".into(),
+        format: "peft".into(),
+        base_model: "org/base".into(),
+        imported_by_uid: Some(0),
+        source_sha256: "cd".repeat(32),
+        last_used_at: "2026-01-02T03:04:05.6Z".into(),
+        unusable: "it was made for gemma3 models, the loaded model is llama".into(),
+        ..record()
+    };
+    let list = ListAdaptersReply { adapters: vec![record(), other], generation: 4 };
+    let fake = Fake::start(Script { list, ..Script::default() });
+    let object = synctl(&fake.socket, &["adapter", "list", "--json"]).expect(0).object();
+    let (plain, other) = (&object["adapters"][0], &object["adapters"][1]);
+    assert!(["source", "imported_by_uid", "last_used_at", "unusable"].iter().all(|key| plain[key].is_null()));
+    assert_eq!((&other["format"], &other["base_model"]), (&json!("peft"), &json!("org/base")));
+    assert_eq!((&other["loaded"], &other["imported_by_uid"]), (&json!(true), &json!(0)));
+    assert_eq!(other["source_sha256"], json!("cd".repeat(32)));
+    let human = synctl(&fake.socket, &["adapter", "list"]).expect(0).stdout;
+    for shown in ["never", "2026-01-02 03:04 UTC", "/home/ann/medical", "unusable", "made for gemma3"] {
+        assert!(human.contains(shown), "{shown}: {human}");
+    }
 }
 
 #[test]
@@ -90,7 +147,7 @@ fn a_swap_prints_name_generation_previous_and_time() {
     let object = synctl(&fake.socket, &arguments).expect(0).object();
     let expected = json!({
         "schema": "synesis.swap/1", "name": "legal", "generation": 5, "previous": "medical", "swap_ms": 10,
-        "swap_us": 9_700,
+        "swap_us": 9_700, "warmed": false,
     });
     assert_eq!(object, expected);
     let Some(Asked::Swap(request)) = fake.asked().pop() else { panic!("{:?}", fake.asked()) };

@@ -66,7 +66,13 @@ pub(crate) enum Asked {
     Route(AskRequest),
     Enroll(EnrollRequest),
     Receipts(ReceiptsRequest),
-    Imported { name: String, bytes: Vec<u8>, chunks: usize },
+    /// The bytes of each part, in the order they came.
+    Imported {
+        name: String,
+        source: String,
+        parts: Vec<(ImportPart, Vec<u8>)>,
+        chunks: usize,
+    },
     ImportBroken,
     Swap(SwapRequest),
     Off(OffRequest),

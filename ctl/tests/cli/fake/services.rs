@@ -192,8 +192,15 @@ impl Adapters for Service {
             "only the first chunk has the name"
         );
         let name = chunks.first().map(|chunk| chunk.name.clone()).unwrap_or_default();
-        let bytes = chunks.iter().flat_map(|chunk| chunk.data.clone()).collect();
-        self.note(Asked::Imported { name: name.clone(), bytes, chunks: chunks.len() });
+        let source = chunks.first().map(|chunk| chunk.source.clone()).unwrap_or_default();
+        let mut parts: Vec<(ImportPart, Vec<u8>)> = Vec::new();
+        for chunk in &chunks {
+            match parts.last_mut().filter(|(part, _)| *part == chunk.part()) {
+                Some((_, bytes)) => bytes.extend(&chunk.data),
+                None => parts.push((chunk.part(), chunk.data.clone())),
+            }
+        }
+        self.note(Asked::Imported { name: name.clone(), source, parts, chunks: chunks.len() });
         Ok(Response::new(AdapterRecord { name, ..script.record.clone() }))
     }
 
