@@ -7,7 +7,7 @@ use std::thread;
 use super::EngineError;
 use crate::gguf::{self, ModelHeader, OpenFile};
 use crate::llama::{self, Context, ContextSettings, Model, Token};
-use crate::prompt::{ChatTemplate, Input, PromptError, Prompter};
+use crate::prompt::{ChatTemplate, Input, Opening, PromptError, Prompter};
 
 /// The window when nobody says otherwise: enough for a conversation, and 48 MB for a small model.
 const DEFAULT_CONTEXT: u32 = 2048;
@@ -126,7 +126,7 @@ impl Loaded {
     }
 
     pub(super) fn tokens(&self, input: &Input) -> Result<Vec<Token>, EngineError> {
-        Ok(self.prompter.tokens(&self.model, input)?)
+        Ok(self.prompter.tokens(&self.model, input, Opening::Answer)?)
     }
 
     /// The tokens of an input that leaves room for an answer of at least one.

@@ -1,28 +1,37 @@
 //! From a request's input to tokens: the chat template, the begin-of-text token, and the rule that what a
 //! user typed is never a control token.
 
+mod chat;
 mod control;
+mod json;
 mod markers;
 mod template;
 
+use minijinja::value::Serde;
+
 use crate::llama::{Ends, LlamaError, Model, Parse, Token};
+pub(crate) use chat::{Chat, Message};
 use control::ControlTexts;
 use markers::{Markers, Segment};
+use template::Variables;
 pub(crate) use template::{ChatTemplate, TemplateError};
 
-/// One turn of a chat.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Message {
-    pub(crate) role: String,
-    pub(crate) content: String,
-}
-
 /// What a model is asked to continue.
+#[derive(Clone, PartialEq)]
 pub(crate) enum Input {
     /// Goes through the chat template; contents are plain text.
-    Chat(Vec<Message>),
+    Chat(Chat),
     /// Is taken as it is; texts of control tokens are control tokens.
     Raw(String),
+}
+
+/// Where the tokens of a chat end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// Behind the opening of the assistant's answer: the model goes on from there.
+    Answer,
+    /// Behind the last message: what further messages and answers have in common.
+    None,
 }
 
 /// Why an input has no tokens.
@@ -32,6 +41,10 @@ pub(crate) enum PromptError {
     Empty,
     #[error("a role is a word of lower-case letters, such as user or assistant")]
     Role,
+    #[error("the tools are not a JSON array of objects: {0}")]
+    Tools(#[source] serde_json::Error),
+    #[error("the tool calls of a message are not a JSON array of objects: {0}")]
+    ToolCalls(#[source] serde_json::Error),
     #[error("the model has no chat template")]
     NoTemplate,
     #[error(transparent)]
@@ -63,38 +76,55 @@ impl Prompter {
         self.template.is_some()
     }
 
+    /// Whether the chat template does something with tools.
+    pub(crate) fn takes_tools(&self) -> bool {
+        self.template.as_ref().is_some_and(ChatTemplate::takes_tools)
+    }
+
     /// The tokens of `input`, at least one.
-    pub(crate) fn tokens(&self, model: &Model, input: &Input) -> Result<Vec<Token>, PromptError> {
+    pub(crate) fn tokens(
+        &self,
+        model: &Model,
+        input: &Input,
+        opening: Opening,
+    ) -> Result<Vec<Token>, PromptError> {
         let tokens = match input {
             Input::Raw(text) if text.trim().is_empty() => return Err(PromptError::Empty),
             Input::Raw(text) => model.tokenize(text, Parse::Special, self.ends(text))?,
-            Input::Chat(messages) => self.chat_tokens(model, messages)?,
+            Input::Chat(chat) => self.chat_tokens(model, chat, opening)?,
         };
         if tokens.is_empty() { Err(PromptError::Empty) } else { Ok(tokens) }
     }
 
-    fn chat_tokens(&self, model: &Model, messages: &[Message]) -> Result<Vec<Token>, PromptError> {
-        if messages.iter().all(|message| message.content.trim().is_empty()) {
+    fn chat_tokens(&self, model: &Model, chat: &Chat, opening: Opening) -> Result<Vec<Token>, PromptError> {
+        if chat.messages.iter().all(Message::is_blank) {
             return Err(PromptError::Empty);
         }
         // The template writes the role beside control tokens, so it must not bring its own.
-        if !messages.iter().all(|message| is_role(&message.role)) {
+        if !chat.messages.iter().all(|message| is_role(message.role())) {
             return Err(PromptError::Role);
         }
         let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
-        let markers = Markers::absent_from(messages.iter().map(|message| message.content.as_str()));
-        let rendered = self.render(template, messages, |content| markers.wrap(content))?;
-        let Some(segments) = markers.split(&rendered) else {
-            // The template took a content apart. Break control texts inside the contents instead.
-            tracing::debug!(
-                "the chat template changes message contents; control texts in them are broken up"
-            );
-            let text = self.render(template, messages, |content| self.control.break_up(content))?;
+        let markers = Markers::absent_from(chat.typed().into_iter());
+        let render = |text: &dyn Fn(&str) -> String| self.render(template, chat, opening, text);
+        let rendered = render(&|text| markers.wrap(text))?;
+        let mut segments = markers.split(&rendered);
+        // Templates look into tools and calls more than into contents, and must not see a difference.
+        if let Some(parts) = &segments
+            && chat.is_structured()
+            && render(&str::to_owned)? != joined(parts)
+        {
+            segments = None;
+        }
+        let Some(segments) = segments else {
+            // The template took a text apart. Break control texts inside the texts instead.
+            tracing::debug!("the chat template changes typed texts; control texts in them are broken up");
+            let text = render(&|text| self.control.break_up(text))?;
             return Ok(model.tokenize(&text, Parse::Special, self.ends(&text))?);
         };
         if !self.control.touch_typed(&segments) {
             // The usual case, tokenised in one piece exactly as the model was trained.
-            let text: String = segments.iter().map(Segment::text).collect();
+            let text = joined(&segments);
             return Ok(model.tokenize(&text, Parse::Special, self.ends(&text))?);
         }
         let mut tokens = Vec::new();
@@ -112,12 +142,18 @@ impl Prompter {
     fn render(
         &self,
         template: &ChatTemplate,
-        messages: &[Message],
-        content: impl Fn(&str) -> String,
+        chat: &Chat,
+        opening: Opening,
+        text: &dyn Fn(&str) -> String,
     ) -> Result<String, TemplateError> {
-        let turns =
-            messages.iter().map(|message| (message.role.as_str(), content(&message.content))).collect();
-        template.render(turns, &self.begin_text, &self.end_text)
+        let (messages, tools) = chat.written(text, &|key| self.control.break_up(key));
+        template.render(Variables {
+            messages: Serde(messages).into(),
+            tools: tools.map(|tools| Serde(tools).into()),
+            opens_answer: opening == Opening::Answer,
+            begin_text: &self.begin_text,
+            end_text: &self.end_text,
+        })
     }
 
     /// Many templates write the begin-of-text token themselves; it must not come twice.
@@ -128,6 +164,10 @@ impl Prompter {
             Ends::Add
         }
     }
+}
+
+fn joined(segments: &[Segment<'_>]) -> String {
+    segments.iter().map(Segment::text).collect()
 }
 
 fn is_role(role: &str) -> bool {

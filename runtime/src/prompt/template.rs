@@ -1,11 +1,16 @@
 //! Renders a model file's own Jinja chat template the way Hugging Face's `apply_chat_template` does: trimmed
-//! blocks, Python's string methods, `raise_exception` and `strftime_now`.
+//! blocks, Python's string methods and `tojson`, `raise_exception`, `strftime_now`, and the `generation` tag,
+//! which marks what a model is trained on and changes nothing here.
+
+use std::borrow::Cow;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use time::OffsetDateTime;
 use time::format_description::parse_strftime_borrowed;
+
+use super::json::tojson;
 
 const NAME: &str = "chat";
 /// A template comes with the model, so it may be hostile. One unit is one instruction or 64 bytes: this is
@@ -32,6 +37,18 @@ struct Raised(String);
 /// A compiled chat template.
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
+    takes_tools: bool,
+}
+
+/// What a template is given.
+pub(super) struct Variables<'a> {
+    pub(super) messages: Value,
+    /// Python's `None` when there are none.
+    pub(super) tools: Option<Value>,
+    /// Whether the opening of the assistant's answer is written.
+    pub(super) opens_answer: bool,
+    pub(super) begin_text: &'a str,
+    pub(super) end_text: &'a str,
 }
 
 impl ChatTemplate {
@@ -41,40 +58,79 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(TemplateError::Syntax)?);
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.set_fuel(Some(FUEL));
+        environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
         environment
             .add_function("strftime_now", |format: String| strftime(&format, OffsetDateTime::now_utc()));
-        environment.add_template_owned(NAME, source.to_owned()).map_err(TemplateError::Syntax)?;
-        Ok(Self { environment })
+        let compiled = without_generation_tags(source).into_owned();
+        environment.add_template_owned(NAME, compiled).map_err(TemplateError::Syntax)?;
+        Ok(Self { environment, takes_tools: mentions(source, "tools") })
     }
 
-    /// The text for `turns` (role, content), up to where the assistant's answer begins.
-    pub(crate) fn render(
-        &self,
-        turns: Vec<(&str, String)>,
-        begin_text: &str,
-        end_text: &str,
-    ) -> Result<String, TemplateError> {
-        let messages: Value = turns
-            .into_iter()
-            .map(|(role, content)| {
-                Value::from_pairs([("role", Value::from(role)), ("content", Value::from(content))])
-            })
-            .collect();
-        let none = Value::from(());
+    /// Whether the template does something with tools.
+    pub(super) fn takes_tools(&self) -> bool {
+        self.takes_tools
+    }
+
+    /// The text for the messages, up to where the assistant's answer begins.
+    pub(super) fn render(&self, given: Variables<'_>) -> Result<String, TemplateError> {
         let variables = context! {
-            messages => messages,
-            add_generation_prompt => true,
-            bos_token => begin_text,
-            eos_token => end_text,
-            tools => none.clone(),
-            documents => none,
+            messages => given.messages,
+            add_generation_prompt => given.opens_answer,
+            bos_token => given.begin_text,
+            eos_token => given.end_text,
+            tools => given.tools.unwrap_or_else(|| Value::from(())),
+            documents => Value::from(()),
         };
         let template = self.environment.get_template(NAME).map_err(TemplateError::Failed)?;
         template.render(variables).map_err(|error| match raised(&error) {
             Some(message) => TemplateError::Refused(message),
             None => TemplateError::Failed(error),
         })
+    }
+}
+
+/// Whether `word` occurs as a whole word.
+fn mentions(source: &str, word: &str) -> bool {
+    let is_part = |character: char| character.is_alphanumeric() || character == '_';
+    source.match_indices(word).any(|(at, _)| {
+        let (before, after) = (&source[..at], &source[at + word.len()..]);
+        !before.ends_with(is_part) && !after.starts_with(is_part)
+    })
+}
+
+/// `{% generation %}` and its end become a condition that always holds, with their white space control.
+fn without_generation_tags(source: &str) -> Cow<'_, str> {
+    if !mentions(source, "generation") {
+        return Cow::Borrowed(source);
+    }
+    let mut rest = source;
+    let mut rewritten = String::with_capacity(source.len());
+    while let Some((before, tag)) = rest.split_once("{%") {
+        rewritten.push_str(before);
+        rewritten.push_str("{%");
+        let Some((inside, after)) = tag.split_once("%}") else {
+            rest = tag;
+            break;
+        };
+        let (left, right) = (sign(inside.chars().next()), sign(inside.chars().next_back()));
+        match inside.trim_matches(['-', '+']).trim() {
+            "generation" => rewritten.push_str(&format!("{left} if true {right}")),
+            "endgeneration" => rewritten.push_str(&format!("{left} endif {right}")),
+            _ => rewritten.push_str(inside),
+        }
+        rewritten.push_str("%}");
+        rest = after;
+    }
+    rewritten.push_str(rest);
+    Cow::Owned(rewritten)
+}
+
+fn sign(character: Option<char>) -> &'static str {
+    match character {
+        Some('-') => "-",
+        Some('+') => "+",
+        _ => "",
     }
 }
 
@@ -106,8 +162,16 @@ mod tests {
     use super::*;
 
     fn render(source: &str, turns: &[(&str, &str)]) -> Result<String, TemplateError> {
-        let turns = turns.iter().map(|(role, content)| (*role, (*content).to_owned())).collect();
-        ChatTemplate::compile(source)?.render(turns, "<s>", "</s>")
+        let turn = |(role, content): &(&str, &str)| {
+            Value::from_pairs([("role", Value::from(*role)), ("content", Value::from(*content))])
+        };
+        ChatTemplate::compile(source)?.render(Variables {
+            messages: turns.iter().map(turn).collect(),
+            tools: None,
+            opens_answer: true,
+            begin_text: "<s>",
+            end_text: "</s>",
+        })
     }
 
     #[test]
@@ -126,6 +190,21 @@ mod tests {
     fn tools_are_none_and_the_generation_prompt_is_wanted() {
         let source = "{% if tools is not none %}tools{% endif %}{% if add_generation_prompt %}go{% endif %}";
         assert_eq!(render(source, &[("user", "x")]).unwrap(), "go");
+    }
+
+    #[test]
+    fn a_template_takes_tools_when_it_names_them() {
+        let takes = |source| ChatTemplate::compile(source).unwrap().takes_tools();
+        assert!(takes("{% if tools %}x{% endif %}") && takes("{{tools|tojson}}"));
+        assert!(!takes("{{ my_tools }}{{ toolset }}") && !takes("{{ messages }}"));
+    }
+
+    #[test]
+    fn generation_tags_change_nothing() {
+        let source = "a\n{%- generation -%} b {%- endgeneration %}{% generation %}c{% endgeneration %}{{ 'generation' }}";
+        assert_eq!(render(source, &[]).unwrap(), "abcgeneration");
+        assert!(render("{% generation %}never closed", &[]).is_err());
+        assert!(render("generation {% if", &[]).is_err());
     }
 
     #[test]

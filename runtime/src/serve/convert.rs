@@ -8,7 +8,7 @@ use crate::engine::{
     AdapterChoice, EngineError, Event, FinishReason, Generate, LoadModel, ModelInfo, Sampling, Summary,
 };
 use crate::gguf::AdapterHeader;
-use crate::prompt::{Input, Message, PromptError};
+use crate::prompt::{Chat, Input, Message, PromptError};
 
 pub(super) fn load_model(request: wire::LoadModelRequest) -> LoadModel {
     LoadModel {
@@ -48,7 +48,7 @@ pub(super) fn adapter_info(header: AdapterHeader) -> wire::AdapterInfo {
 
 pub(super) fn count_input(input: Option<wire::count_tokens_request::Input>) -> Result<Input, EngineError> {
     match input {
-        Some(wire::count_tokens_request::Input::Chat(chat)) => Ok(chat_input(chat)),
+        Some(wire::count_tokens_request::Input::Chat(chat)) => Ok(chat_input(chat)?),
         Some(wire::count_tokens_request::Input::Raw(text)) => Ok(Input::Raw(text)),
         None => Err(PromptError::Empty.into()),
     }
@@ -56,7 +56,7 @@ pub(super) fn count_input(input: Option<wire::count_tokens_request::Input>) -> R
 
 pub(super) fn generate(request: wire::GenerateRequest) -> Result<Generate, EngineError> {
     let input = match request.input {
-        Some(wire::generate_request::Input::Chat(chat)) => chat_input(chat),
+        Some(wire::generate_request::Input::Chat(chat)) => chat_input(chat)?,
         Some(wire::generate_request::Input::Raw(text)) => Input::Raw(text),
         None => return Err(PromptError::Empty.into()),
     };
@@ -92,9 +92,13 @@ pub(super) fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
-fn chat_input(chat: wire::Chat) -> Input {
-    let message = |message: wire::ChatMessage| Message { role: message.role, content: message.content };
-    Input::Chat(chat.messages.into_iter().map(message).collect())
+fn chat_input(chat: wire::Chat) -> Result<Input, PromptError> {
+    let message = |message: wire::ChatMessage| {
+        let wire::ChatMessage { role, content, tool_calls_json, tool_call_id, name } = message;
+        Ok(Message::new(role, content).with_tool_calls(&tool_calls_json)?.answering(tool_call_id, name))
+    };
+    let messages = chat.messages.into_iter().map(message).collect::<Result<_, PromptError>>()?;
+    Ok(Input::Chat(Chat::new(messages, &chat.tools_json)?))
 }
 
 fn sampling(sampling: wire::Sampling) -> Sampling {

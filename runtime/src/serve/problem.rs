@@ -72,6 +72,9 @@ fn prompt_problem(error: &PromptError) -> Problem {
     let (code, reason, next_step) = match error {
         PromptError::Empty => (Code::InvalidArgument, reason::EMPTY_PROMPT, "say something"),
         PromptError::Role => (Code::InvalidArgument, reason::BAD_REQUEST, "change the role"),
+        PromptError::Tools(_) | PromptError::ToolCalls(_) => {
+            (Code::InvalidArgument, reason::BAD_REQUEST, "send an array of objects, as in the OpenAI API")
+        }
         PromptError::NoTemplate => (
             Code::FailedPrecondition,
             reason::BAD_REQUEST,
