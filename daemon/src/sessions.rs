@@ -57,17 +57,23 @@ impl Session {
         let system = if replaced { request.iter() } else { self.history.iter() }.filter(is_system);
         let turns = self.history.iter().chain(request).filter(|message| !is_system(message));
         let all: Vec<Message> = system.chain(turns).cloned().collect();
-        let bytes = all.iter().map(|message| message.content.len()).sum();
+        let calls = |message: &Message| message.tool_calls.as_ref().map_or(0, String::len);
+        let bytes = all.iter().map(|message| message.content.len() + calls(message)).sum();
         if bytes > MAX_HISTORY {
             return Err(SessionError::TooLong { bytes, max: MAX_HISTORY });
         }
         Ok(all)
     }
 
-    /// Remembers a finished turn: the conversation as it was asked, and its answer as the user saw it.
-    pub fn remember(&mut self, asked: Vec<Message>, answer: &str) {
+    /// Remembers a finished turn: the conversation as it was asked, and its answer as the user saw it, to the letter.
+    /// Only so does the next prompt begin with the tokens that the model has in its cache.
+    pub fn remember(&mut self, asked: Vec<Message>, answer: &str, tool_calls: Option<&str>) {
         self.history = asked;
-        self.history.push(Message::new("assistant", answer));
+        let answer = Message::new("assistant", answer);
+        self.history.push(match tool_calls {
+            Some(calls) => answer.calling(calls),
+            None => answer,
+        });
     }
 }
 
@@ -75,6 +81,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         for message in &mut self.history {
             message.content.zeroize();
+            message.tool_calls.zeroize();
         }
     }
 }

@@ -21,9 +21,12 @@ pub enum AskError {
     /// A number that makes no sense.
     #[error("{0} is out of range")]
     OutOfRange(&'static str),
-    /// The request names an adapter of this device and asks for the cloud.
-    #[error("an adapter applies to local answers only")]
-    AdapterInCloud,
+    /// A part of the request that cannot be what it should be.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The schema is no JSON.
+    #[error("the JSON schema is not JSON")]
+    Schema(#[source] serde_json::Error),
     /// The router found no place for it.
     #[error("{reason}")]
     Refused {

@@ -49,35 +49,36 @@ impl Turn {
     }
 
     /// Remembers the turn and its answer, and lets go of the session.
-    pub(super) fn end(mut self, answer: &str) {
-        self.session.remember(self.messages, answer);
+    pub(super) fn end(mut self, answer: &str, tool_calls: Option<&str>) {
+        self.session.remember(self.messages, answer, tool_calls);
     }
 
-    /// Hides what must not leave, in the conversation and in what is `beside` it.
+    /// Hides what must not leave, in the conversation and in what is `beside` it. The turn comes back with it, or with
+    /// the reason why nothing may leave.
     ///
     /// # Errors
-    /// When that is not possible; then nothing may leave.
+    /// The rules panicked, and the turn is lost.
     pub(super) async fn hide(
         mut self,
         policy: &Arc<Policy>,
         beside: Beside,
-    ) -> Result<(Self, Hidden), AskError> {
+    ) -> Result<(Self, Result<Hidden, RedactError>), AskError> {
         let said =
             |message: &Message| message.content.len() + message.tool_calls.as_ref().map_or(0, String::len);
         let json = [&beside.tools, &beside.json_schema].into_iter().flatten();
         let bytes = self.messages.iter().map(said).sum::<usize>()
             + beside.stop.iter().chain(json).map(String::len).sum::<usize>();
         if bytes <= ON_THE_LOOP {
-            let hidden = self.redact(policy, &beside)?;
+            let hidden = self.redact(policy, &beside);
             return Ok((self, hidden));
         }
         let policy = Arc::clone(policy);
         let hiding = tokio::task::spawn_blocking(move || {
-            let hidden = self.redact(&policy, &beside)?;
-            Ok((self, hidden))
+            let hidden = self.redact(&policy, &beside);
+            (self, hidden)
         });
         // Rules that panic are not usable.
-        hiding.await.map_err(|_| AskError::rules_unusable())?
+        hiding.await.map_err(|_| AskError::rules_unusable())
     }
 
     /// All of it leaves the device. A value that is found in one part is hidden in all of them, which is why what is
@@ -114,6 +115,19 @@ mod tests {
         Turn::begin(sessions.enter(0, "s").await.unwrap(), &said(text.to_owned())).unwrap()
     }
 
+    async fn hidden(turn: Turn, policy: &Arc<Policy>, beside: Beside) -> Hidden {
+        turn.hide(policy, beside).await.unwrap().1.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_cannot_be_redacted_comes_back() {
+        let policy = Arc::new(Policy::standard().unwrap());
+        let beside = Beside { tools: Some("no json".to_owned()), ..Beside::default() };
+        let (turn, hidden) = turn(&Sessions::default(), "hello").await.hide(&policy, beside).await.unwrap();
+        assert!(hidden.is_err());
+        assert_eq!(turn.messages.len(), 1, "for the local model");
+    }
+
     #[tokio::test]
     async fn a_value_found_in_a_stop_text_is_hidden_in_the_messages_and_the_other_way_round() {
         let policy = Arc::new(Policy::standard().unwrap());
@@ -123,8 +137,7 @@ mod tests {
             (format!("password: {secret}"), format!("say {secret} twice")),
         ] {
             let turn = turn(&sessions, &text).await;
-            let (_, hidden) =
-                turn.hide(&policy, Beside { stop: vec![stop], ..Beside::default() }).await.unwrap();
+            let hidden = hidden(turn, &policy, Beside { stop: vec![stop], ..Beside::default() }).await;
             for redacted in [&hidden.messages, &hidden.stop] {
                 let content = redacted.messages()[0].content();
                 assert!(!content.contains(secret), "{content}");
@@ -141,7 +154,7 @@ mod tests {
             let text = |at| if at == place { named.clone() } else { bare.clone() };
             let json = |at| Some(format!("[{:?}]", text(at)));
             let beside = Beside { stop: Vec::new(), tools: json(1), json_schema: json(2) };
-            let (_, hidden) = turn(&Sessions::default(), &text(0)).await.hide(&policy, beside).await.unwrap();
+            let hidden = hidden(turn(&Sessions::default(), &text(0)).await, &policy, beside).await;
             let json = [hidden.tools.unwrap(), hidden.json_schema.unwrap()];
             for text in [hidden.messages.messages()[0].content(), json[0].text(), json[1].text()] {
                 assert!(!text.contains(secret), "named in {place}: {text}");
@@ -154,7 +167,7 @@ mod tests {
         let policy = Arc::new(Policy::standard().unwrap());
         let sessions = Sessions::default();
         let first = turn(&sessions, "mail ann@example.org").await;
-        first.hide(&policy, Beside::default()).await.unwrap().0.end("done");
+        first.hide(&policy, Beside::default()).await.unwrap().0.end("done", None);
 
         let long = format!("mail bob@example.org {}", "word ".repeat(ON_THE_LOOP / 5));
         {
@@ -165,8 +178,7 @@ mod tests {
         let next = turn(&sessions, "and?").await;
         assert_eq!(next.session.vault.len(), 2, "both addresses are known");
         assert_eq!(next.messages.len(), 3, "the turn given up is not remembered");
-        let (_, hidden) =
-            turn(&Sessions::default(), &long).await.hide(&policy, Beside::default()).await.unwrap();
+        let hidden = hidden(turn(&Sessions::default(), &long).await, &policy, Beside::default()).await;
         assert!(!hidden.messages.messages()[0].content().contains("bob@"));
     }
 }

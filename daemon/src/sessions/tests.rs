@@ -22,12 +22,22 @@ async fn a_session_remembers_its_turns_and_belongs_to_its_user() {
     {
         let mut session = sessions.enter(1000, "s").await.unwrap();
         let asked = session.with(&user("one")).unwrap();
-        session.remember(asked, "1");
+        session.remember(asked, "1", None);
     }
     let mine = sessions.enter(1000, "s").await.unwrap();
     assert_eq!(contents(&mine.with(&user("two")).unwrap()), ["one", "1", "two"]);
     let theirs = sessions.enter(1001, "s").await.unwrap();
     assert_eq!(contents(&theirs.with(&user("two")).unwrap()), ["two"]);
+}
+
+#[test]
+fn an_answer_is_remembered_to_the_letter_with_its_calls() {
+    let mut session = Session::default();
+    let asked = session.with(&user(" leading and trailing \n")).unwrap();
+    session.remember(asked, "\n an answer \t", Some("[]"));
+    let next = session.with(&user("next")).unwrap();
+    assert_eq!(contents(&next), [" leading and trailing \n", "\n an answer \t", "next"]);
+    assert_eq!(next[1].tool_calls.as_deref(), Some("[]"));
 }
 
 #[tokio::test]
@@ -42,7 +52,7 @@ async fn a_turn_that_failed_leaves_no_trace() {
 async fn a_new_system_message_replaces_the_old_one() {
     let mut session = Session::default();
     let asked = session.with(&[Message::new("system", "be brief"), Message::new("user", "a")]).unwrap();
-    session.remember(asked, "b");
+    session.remember(asked, "b", None);
     assert_eq!(contents(&session.with(&user("c")).unwrap()), ["be brief", "a", "b", "c"]);
     let changed = session.with(&[Message::new("system", "be long"), Message::new("user", "c")]).unwrap();
     assert_eq!(contents(&changed), ["be long", "a", "b", "c"]);
@@ -51,7 +61,7 @@ async fn a_new_system_message_replaces_the_old_one() {
 #[tokio::test]
 async fn without_a_name_nothing_is_kept() {
     let sessions = Sessions::default();
-    sessions.enter(0, "").await.unwrap().remember(user("a"), "b");
+    sessions.enter(0, "").await.unwrap().remember(user("a"), "b", None);
     assert!(sessions.enter(0, "").await.unwrap().with(&[]).unwrap().is_empty());
 }
 
@@ -65,7 +75,7 @@ async fn a_conversation_that_is_too_long_is_an_error_that_says_how_long() {
 /// What the session remembers of its only turn.
 async fn keep(sessions: &Sessions, uid: u32, name: &str) {
     tokio::time::advance(Duration::from_millis(1)).await;
-    sessions.enter(uid, name).await.unwrap().remember(user("a"), "b");
+    sessions.enter(uid, name).await.unwrap().remember(user("a"), "b", None);
 }
 
 async fn keeps(sessions: &Sessions, uid: u32, name: &str) -> bool {
@@ -147,6 +157,6 @@ async fn idle_sessions_are_wiped_without_another_request() {
 #[test]
 fn a_session_never_prints() {
     let mut session = Session::default();
-    session.remember(user("secret"), "secret");
+    session.remember(user("secret"), "secret", None);
     assert_eq!(format!("{session:?}"), "Session(..)");
 }

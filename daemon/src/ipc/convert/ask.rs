@@ -6,7 +6,8 @@ use synesis_proto::control::v1 as pb;
 use ulid::Ulid;
 
 use crate::ask::{Ask, AskEvent, Constraint, Done, Receipt, Route, Routing, Sampling, TokenLogprob};
-use crate::route::{Decision, Mode, RefuseWhy};
+use crate::decisions::Replay;
+use crate::route::{Decision, Mode, RefuseWhy, cascade};
 
 /// A request of user `uid`. Never fails: what makes no sense in it is found by the asker.
 pub(in crate::ipc) fn ask(uid: u32, request: pb::AskRequest) -> Ask {
@@ -37,7 +38,13 @@ pub(in crate::ipc) fn ask(uid: u32, request: pb::AskRequest) -> Ask {
         messages: request
             .messages
             .into_iter()
-            .map(|message| Message::new(message.role, message.content))
+            .map(|message| Message {
+                role: message.role,
+                content: message.content,
+                tool_calls: some(message.tool_calls_json),
+                tool_call_id: some(message.tool_call_id),
+                name: some(message.name),
+            })
             .collect(),
         adapter: request.adapter,
         adapter_scale: request.adapter_scale,
@@ -112,21 +119,38 @@ pub(in crate::ipc) fn route_reply(
     routing: &Routing,
     refusal: impl FnOnce(RefuseWhy) -> Problem,
 ) -> pb::RouteReply {
-    let (decision, reason, explanation, next_step) = match routing.decision {
-        Decision::Local(why) => ("local", why.as_str().to_owned(), why.explain().to_owned(), String::new()),
-        Decision::Cloud(why) => ("cloud", why.as_str().to_owned(), why.explain().to_owned(), String::new()),
+    let (reason, explanation, next_step) = match routing.decision {
+        Decision::Local(why) => {
+            let looked_at = if cascade(&routing.inputs).is_off() {
+                ""
+            } else {
+                "; should it prove unsure of its answer, the cloud answers instead"
+            };
+            (why.as_str().to_owned(), why.explain().to_owned() + looked_at, why.next_step().to_owned())
+        }
+        Decision::Cloud(why) => (why.as_str().to_owned(), why.explain().to_owned(), String::new()),
         Decision::Refuse(why) => {
             let Problem { reason, message, next_step, .. } = refusal(why);
-            ("refuse", reason, message, next_step)
+            (reason, message, next_step)
         }
     };
-    let input_tokens = routing.input_tokens;
     pb::RouteReply {
-        decision: decision.to_owned(),
+        decision: routing.decision.place().to_owned(),
         reason,
         explanation,
         next_step,
-        input_tokens,
-        inputs_json: String::new(),
+        input_tokens: routing.input_tokens,
+        // Whole numbers and names only: nothing of them does not serialize.
+        inputs_json: serde_json::to_string(&routing.inputs).unwrap_or_default(),
     }
+}
+
+/// A recorded decision that was decided again.
+pub(in crate::ipc) fn replayed(replay: Replay) -> pb::Replayed {
+    let same = replay.is_same();
+    let (recorded, decided, fault) = match replay.outcome {
+        Ok((recorded, decided)) => (recorded, decided, String::new()),
+        Err(fault) => (String::new(), String::new(), fault.to_string()),
+    };
+    pb::Replayed { request_id: replay.request_id, recorded, decided, same, fault }
 }

@@ -1,19 +1,25 @@
-//! `Inference`: prompts in, answers out.
+//! `Inference`: prompts in, answers out; and where they run, and why.
 
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use synesis_proto::Problem;
 use synesis_proto::control::v1::inference_server::Inference;
 use synesis_proto::control::v1::{
-    AskEvent, AskRequest, Decision, DecisionsRequest, EmbedReply, EmbedRequest, Replayed, RouteReply,
+    AskEvent, AskRequest, Decision, DecisionsRequest, EmbedReply, EmbedRequest, Embedding, Replayed,
+    RouteReply, Usage,
 };
+use synesis_proto::runtime::v1 as runtime;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Replies;
 use crate::app::Handles;
 use crate::ask::Asker;
+use crate::decisions::replay;
 use crate::ipc::call::Call;
 use crate::ipc::{convert, status};
+
+/// Inputs of one request for embeddings; the model process takes no more.
+const MAX_INPUTS: usize = 256;
 
 /// The service.
 #[derive(Debug)]
@@ -25,6 +31,17 @@ pub(super) struct InferenceService {
 impl InferenceService {
     pub(super) fn new(handles: &Handles) -> Self {
         Self { asker: handles.asker.clone(), stopping: handles.stopping.clone() }
+    }
+
+    /// Ends `replies` when the daemon stops, with an error: what is cut off must not look whole.
+    fn until_stopping<T: Send + 'static>(
+        &self,
+        replies: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Response<Replies<T>> {
+        let stopping = self.stopping.clone();
+        let cut = stream::once(async move { stopping.is_cancelled() }).filter(|cut| std::future::ready(*cut));
+        let cut = cut.map(|_| Err(status::not_now("synesisd is stopping")));
+        Response::new(Box::pin(replies.take_until(self.stopping.clone().cancelled_owned()).chain(cut)))
     }
 }
 
@@ -41,12 +58,7 @@ impl Inference for InferenceService {
             Ok(event) => Ok(convert::ask_event(id, event)),
             Err(error) => Err(status::refuse(error)),
         });
-        let events = events.take_until(self.stopping.clone().cancelled_owned());
-        // An answer that is cut off must not look like a whole one.
-        let stopping = self.stopping.clone();
-        let cut = stream::once(async move { stopping.is_cancelled() }).filter(|cut| std::future::ready(*cut));
-        let cut = cut.map(|_| Err(status::not_now("synesisd is stopping")));
-        Ok(Response::new(Box::pin(events.chain(cut))))
+        Ok(self.until_stopping(events))
     }
 
     async fn route(&self, request: Request<AskRequest>) -> Result<Response<RouteReply>, Status> {
@@ -61,21 +73,40 @@ impl Inference for InferenceService {
 
     async fn decisions(
         &self,
-        _: Request<DecisionsRequest>,
+        request: Request<DecisionsRequest>,
     ) -> Result<Response<Self::DecisionsStream>, Status> {
-        Err(Status::unimplemented("not in this version"))
+        let lines = self.asker.decisions.newest(request.into_inner().limit).await;
+        let lines = lines.map(|line| match line {
+            Ok(json) => Ok(Decision { json }),
+            Err(error) => Err(status::unreadable("the log of decisions", &error)),
+        });
+        Ok(self.until_stopping(lines))
     }
 
     type ReplayStream = Replies<Replayed>;
 
     async fn replay(
         &self,
-        _: Request<tonic::Streaming<Decision>>,
+        request: Request<Streaming<Decision>>,
     ) -> Result<Response<Self::ReplayStream>, Status> {
-        Err(Status::unimplemented("not in this version"))
+        let lines = request.into_inner();
+        Ok(self.until_stopping(lines.map(|line| Ok(convert::replayed(replay(&line?.json))))))
     }
 
-    async fn embed(&self, _: Request<EmbedRequest>) -> Result<Response<EmbedReply>, Status> {
-        Err(Status::unimplemented("not in this version"))
+    async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedReply>, Status> {
+        let inputs = request.into_inner().inputs;
+        if inputs.is_empty() || inputs.len() > MAX_INPUTS {
+            return Err(status::bad_request("a request embeds 1 to 256 texts", "split it into smaller ones"));
+        }
+        if inputs.iter().any(String::is_empty) {
+            return Err(status::bad_request("a text to embed is empty", "leave it out"));
+        }
+        let model = self.asker.model.status().borrow().name.clone();
+        let reply = self.asker.model.embed(runtime::EmbedRequest { inputs }).await.map_err(status::refuse)?;
+        let input_tokens = reply.embeddings.iter().map(|embedding| embedding.tokens).sum();
+        let embeddings =
+            reply.embeddings.into_iter().map(|embedding| Embedding { values: embedding.values }).collect();
+        let usage = Some(Usage { input_tokens, output_tokens: 0 });
+        Ok(Response::new(EmbedReply { model, embeddings, usage }))
     }
 }

@@ -28,15 +28,15 @@ impl From<AskError> for Problem {
             AskError::EmptyPrompt => {
                 Problem::new(Code::InvalidArgument, reason::EMPTY_PROMPT, message, "write a prompt")
             }
-            AskError::UnknownRole(_) | AskError::OutOfRange(_) => {
+            AskError::Schema(_) => Problem::new(
+                Code::InvalidArgument,
+                reason::CONSTRAINT_INVALID,
+                message,
+                "correct the schema; {} takes any JSON",
+            ),
+            AskError::UnknownRole(_) | AskError::OutOfRange(_) | AskError::Malformed(_) => {
                 Problem::new(Code::InvalidArgument, reason::BAD_REQUEST, message, "correct the request")
             }
-            AskError::AdapterInCloud => Problem::new(
-                Code::InvalidArgument,
-                reason::BAD_REQUEST,
-                message,
-                "leave out either the adapter or --cloud",
-            ),
             AskError::Refused { why, reason, next_step } => refused(why, reason, next_step),
             AskError::Session(SessionError::TooMany { .. }) => Problem::new(
                 Code::ResourceExhausted,
@@ -64,6 +64,7 @@ fn refused(why: RefuseWhy, message: String, next_step: String) -> Problem {
         RefuseWhy::NoModel => (Code::FailedPrecondition, reason::NO_MODEL),
         RefuseWhy::ModelFailed => (Code::FailedPrecondition, reason::MODEL_INVALID),
         RefuseWhy::PromptTooLong { .. } => (Code::InvalidArgument, reason::PROMPT_TOO_LONG),
+        RefuseWhy::Unsupported(_) => (Code::InvalidArgument, reason::UNSUPPORTED),
         RefuseWhy::ConsentNever => (Code::PermissionDenied, reason::CONSENT_REQUIRED),
         RefuseWhy::DetectorsFailed => (Code::FailedPrecondition, reason::PRIVACY_REFUSED),
         RefuseWhy::NotEnrolled => (Code::FailedPrecondition, reason::NOT_ENROLLED),

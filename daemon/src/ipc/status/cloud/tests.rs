@@ -14,6 +14,7 @@ use super::*;
 use crate::adapters::AdapterError;
 use crate::ask::SinkError;
 use crate::model::ModelError;
+use crate::route::LocalFeature;
 use crate::tunnel::Damage;
 
 const SECRET: &str = "/secret/path";
@@ -118,7 +119,8 @@ fn asks() -> Vec<AskError> {
         AskError::EmptyPrompt,
         AskError::UnknownRole(1),
         AskError::OutOfRange("the temperature (0 to 2)"),
-        AskError::AdapterInCloud,
+        AskError::Malformed("the tools are not a JSON array"),
+        AskError::Schema(serde_json::from_str::<u8>(SECRET).unwrap_err()),
         AskError::Session(SessionError::TooLong { bytes: 2, max: 1 }),
         AskError::Adapter(AdapterError::Store(io::Error::other(SECRET))),
         AskError::Model(ModelError::Protocol(SECRET.into())),
@@ -135,6 +137,7 @@ fn asks() -> Vec<AskError> {
             RefuseWhy::NoModel,
             RefuseWhy::ModelFailed,
             RefuseWhy::PromptTooLong { tokens: 2, window: 1 },
+            RefuseWhy::Unsupported(LocalFeature::Grammar),
             RefuseWhy::ConsentNever,
             RefuseWhy::DetectorsFailed,
             RefuseWhy::NotEnrolled,
