@@ -1,16 +1,18 @@
-//! How the rest of the daemon uses adapters. Uploads and the common case of a request (the active adapter) run in the
-//! caller's task; whatever changes something is queued to the one keeper and completed even when the caller leaves.
+//! How the rest of the daemon uses adapters. What a request needs of an adapter that is loaded runs in the caller's
+//! task; whatever changes something is queued to the one keeper and completed even when the caller leaves.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::Stream;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+use super::heads::Heads;
 use super::loaded::Board;
 use super::staging::Staged;
-use super::{Adapter, AdapterError, AdapterName, AdapterSpec, ResolvedAdapter, Snapshot, Swapped};
+use super::{
+    Adapter, AdapterError, AdapterName, AdapterSpec, Listed, Pinned, ResolvedAdapter, Snapshot, Swapped, fit,
+};
 use crate::model::{ModelHandle, ModelState};
 
 /// "The base model", where a request names an adapter.
@@ -21,10 +23,25 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, AdapterError>>;
 /// What the keeper is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    Admit { name: AdapterName, staged: Staged, reply: Reply<Adapter> },
-    Swap { to: Option<AdapterName>, expected: Option<u64>, reply: Reply<Swapped> },
-    Load { name: AdapterName, reply: Reply<ResolvedAdapter> },
-    Remove { name: AdapterName, reply: Reply<()> },
+    /// Store a file that passed every check.
+    Admit {
+        adapter: Box<Adapter>,
+        staged: Staged,
+        reply: Reply<Adapter>,
+    },
+    Swap {
+        to: Option<AdapterName>,
+        expected: Option<u64>,
+        reply: Reply<Swapped>,
+    },
+    Load {
+        name: AdapterName,
+        reply: Reply<ResolvedAdapter>,
+    },
+    Remove {
+        name: AdapterName,
+        reply: Reply<()>,
+    },
 }
 
 /// The adapters of this device. Clones are handles to the same.
@@ -32,6 +49,7 @@ pub(super) enum Command {
 pub struct AdaptersHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) board: Arc<Board>,
+    pub(super) heads: Arc<Heads>,
     pub(super) model: ModelHandle,
     pub(super) folder: PathBuf,
     pub(super) max_bytes: u64,
@@ -44,7 +62,8 @@ impl AdaptersHandle {
         board: Arc<Board>,
         model: ModelHandle,
     ) -> Self {
-        Self { commands, board, model, folder: spec.folder.clone(), max_bytes: spec.max_bytes }
+        let (folder, max_bytes) = (spec.folder.clone(), spec.max_bytes);
+        Self { commands, board, heads: Arc::default(), model, folder, max_bytes }
     }
 
     /// The adapters, and every change of them.
@@ -52,19 +71,29 @@ impl AdaptersHandle {
         self.board.subscribe()
     }
 
-    /// Takes an adapter in. `None` in `chunks` is a client that broke off. The same bytes under the same name again
-    /// are a success that changes nothing.
-    ///
-    /// # Errors
-    /// A bad name, a file that is empty, too large or no adapter for this model, a name that is taken, or a full disk.
-    pub async fn import(
-        &self,
-        name: &str,
-        chunks: impl Stream<Item = Option<Bytes>> + Unpin,
-    ) -> Result<Adapter, AdapterError> {
-        let name = AdapterName::try_from(name.to_owned())?;
-        let staged = Staged::receive(&self.folder, self.max_bytes, chunks).await?;
-        self.ask(|reply| Command::Admit { name, staged, reply }).await
+    /// Every adapter by name, with what changes about it all the time, and the generation.
+    pub fn list(&self) -> (Vec<Listed>, u64) {
+        let snapshot = Arc::clone(&self.snapshot().borrow());
+        let listed = snapshot.adapters.iter().map(|adapter| self.listed(adapter, &snapshot)).collect();
+        (listed, snapshot.generation)
+    }
+
+    /// One adapter, as [`Self::list`] shows it.
+    pub fn show(&self, adapter: &Adapter) -> Listed {
+        let snapshot = Arc::clone(&self.snapshot().borrow());
+        self.listed(adapter, &snapshot)
+    }
+
+    fn listed(&self, adapter: &Adapter, snapshot: &Snapshot) -> Listed {
+        let status = self.model.status();
+        let status = status.borrow();
+        Listed {
+            active: snapshot.active.as_ref() == Some(&adapter.name),
+            loaded: status.loaded_adapters.contains(&adapter.id),
+            last_used: self.board.uses().get(&adapter.id).copied(),
+            unusable: fit::unusable(adapter, &status),
+            adapter: adapter.clone(),
+        }
     }
 
     /// Makes `name` answer new requests once it is loaded and warm. With `expected`, only at that generation.
@@ -72,8 +101,8 @@ impl AdaptersHandle {
     /// # Errors
     /// No such adapter, another swap came first, or the model cannot load it; the old one goes on answering.
     pub async fn swap(&self, name: &str, expected: Option<u64>) -> Result<Swapped, AdapterError> {
-        let to = Some(AdapterName::try_from(name.to_owned())?);
-        self.ask(|reply| Command::Swap { to, expected, reply }).await
+        let to = AdapterName::try_from(name.to_owned())?;
+        self.swap_to(Some(to), expected).await
     }
 
     /// Back to the base model.
@@ -81,7 +110,14 @@ impl AdaptersHandle {
     /// # Errors
     /// Another swap came first, or a full disk.
     pub async fn off(&self, expected: Option<u64>) -> Result<Swapped, AdapterError> {
-        self.ask(|reply| Command::Swap { to: None, expected, reply }).await
+        self.swap_to(None, expected).await
+    }
+
+    async fn swap_to(&self, to: Option<AdapterName>, expected: Option<u64>) -> Result<Swapped, AdapterError> {
+        // With the time in the queue: this is what the caller waits.
+        let begun = Instant::now();
+        let swapped = self.ask(|reply| Command::Swap { to, expected, reply }).await?;
+        Ok(Swapped { took: begun.elapsed(), ..swapped })
     }
 
     /// Forgets an adapter and deletes its file. Answers that run on it finish.
@@ -93,20 +129,43 @@ impl AdaptersHandle {
         self.ask(|reply| Command::Remove { name, reply }).await
     }
 
-    /// What a request that says `name` runs with: empty is the active adapter, `none` the base model, else the adapter
-    /// of that name, loaded when it is not yet. `None` is the base model; also when the active adapter could not be
-    /// brought back, which the health board then says.
+    /// What a request that says `name` runs with, and the generation, read in one step: empty is the active adapter,
+    /// `none` the base model, else the adapter of that name, loaded when it is not yet. It is the base model, too,
+    /// when the active adapter could not be brought back, which the health board then says.
     ///
     /// # Errors
     /// No such adapter, or the model cannot load it.
-    pub async fn resolve(&self, name: &str) -> Result<Option<ResolvedAdapter>, AdapterError> {
+    pub async fn pin(&self, name: &str) -> Result<Pinned, AdapterError> {
         match name {
-            BASE => Ok(None),
-            "" => Ok(self.board.active().filter(|adapter| !self.is_lost(&adapter.id))),
+            BASE => Ok(self.board.base()),
+            "" => {
+                let mut pinned = self.board.active();
+                pinned.adapter = pinned.adapter.filter(|adapter| !self.is_lost(&adapter.id));
+                Ok(pinned)
+            }
             _ => {
                 let name = AdapterName::try_from(name.to_owned())?;
-                self.ask(|reply| Command::Load { name, reply }).await.map(Some)
+                let adapter = match self.board.hold_loaded(&name, |id| self.is_loaded(id)) {
+                    Some(adapter) => adapter,
+                    None => self.ask(|reply| Command::Load { name, reply }).await?,
+                };
+                Ok(Pinned { generation: adapter.generation, adapter: Some(adapter) })
             }
+        }
+    }
+
+    /// The same without the generation of the base model.
+    ///
+    /// # Errors
+    /// As [`Self::pin`].
+    pub async fn resolve(&self, name: &str) -> Result<Option<ResolvedAdapter>, AdapterError> {
+        Ok(self.pin(name).await?.adapter)
+    }
+
+    /// Tells how a prompt began, so that the next swap can warm that; none: without a system message.
+    pub fn asked(&self, system: Option<&str>) {
+        if let Some(system) = system {
+            self.heads.asked(system);
         }
     }
 
@@ -117,7 +176,14 @@ impl AdaptersHandle {
         status.state == ModelState::Ready && !status.loaded_adapters.contains(id)
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, AdapterError> {
+    /// Whether the model answers, and holds the adapter of this id.
+    pub(super) fn is_loaded(&self, id: &str) -> bool {
+        let status = self.model.status();
+        let status = status.borrow();
+        status.state == ModelState::Ready && status.loaded_adapters.contains(id)
+    }
+
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, AdapterError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| AdapterError::Unavailable)?;
         answer.await.map_err(|_| AdapterError::Unavailable)?

@@ -1,10 +1,11 @@
 //! The index of the adapters on disk: one JSON file, replaced as a whole, so that a crash leaves the old one or the
 //! new one. Files that no index knows were never acknowledged, and are deleted at the start.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+mod upgrade;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,18 +13,22 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Adapter, AdapterName, Snapshot, staging};
+use super::{Adapter, AdapterName, Origin, Snapshot, staging};
+use crate::durable;
 
 const FILE: &str = "index.json";
-const NEW: &str = "index.json.new";
 const DAMAGED: &str = "index.json.damaged-";
-const SCHEMA: &str = "synesis.adapters/1";
+const SCHEMA: &str = "synesis.adapters/2";
+
+/// When the file with an id was last used.
+pub(super) type Uses = BTreeMap<String, SystemTime>;
 
 /// The adapters of one folder, in memory and on disk.
 #[derive(Debug)]
 pub struct Index {
     folder: PathBuf,
     snapshot: Snapshot,
+    uses: Uses,
     damaged: Option<PathBuf>,
 }
 
@@ -36,10 +41,11 @@ impl Index {
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         staging::sweep(folder)?;
-        let mut index = Self { folder: folder.to_owned(), snapshot: Snapshot::default(), damaged: None };
+        let (folder_of_index, snapshot) = (folder.to_owned(), Snapshot::default());
+        let mut index = Self { folder: folder_of_index, snapshot, uses: Uses::new(), damaged: None };
         match fs::read(folder.join(FILE)) {
             Ok(bytes) => match parse(&bytes) {
-                Ok(snapshot) => index.snapshot = snapshot,
+                Ok((snapshot, uses)) => (index.snapshot, index.uses) = (snapshot, uses),
                 Err(error) => index.set_aside(&error)?,
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -52,6 +58,11 @@ impl Index {
     /// What it says.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// When each file was last used, as it was when the index was last written.
+    pub(super) fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// Where an index that could not be understood was put at the start.
@@ -69,10 +80,10 @@ impl Index {
     ///
     /// # Errors
     /// The file system refused.
-    pub async fn replace(&mut self, snapshot: Snapshot) -> io::Result<()> {
-        let (folder, stored) = (self.folder.clone(), Stored::from(&snapshot));
+    pub(super) async fn replace(&mut self, snapshot: Snapshot, uses: Uses) -> io::Result<()> {
+        let (folder, stored) = (self.folder.clone(), Stored::new(&snapshot, &uses));
         tokio::task::spawn_blocking(move || write(&folder, &stored)).await.map_err(io::Error::other)??;
-        self.snapshot = snapshot;
+        (self.snapshot, self.uses) = (snapshot, uses);
         Ok(())
     }
 
@@ -84,7 +95,7 @@ impl Index {
         // Generations are in receipts and must never repeat. The old count is lost, and the clock is ahead of any count.
         self.snapshot.generation = seconds;
         self.damaged = Some(kept);
-        write(&self.folder, &Stored::from(&self.snapshot))
+        write(&self.folder, &Stored::new(&self.snapshot, &self.uses))
     }
 
     /// Deletes adapter files that the index does not know, and a half-written index. Beside a damaged index every file
@@ -102,7 +113,7 @@ impl Index {
             let path = self.folder.join(name);
             let orphan =
                 path.extension().is_some_and(|extension| extension == "gguf") && !known.contains(&path);
-            if orphan || path.ends_with(NEW) {
+            if orphan || path == durable::staged(&self.folder.join(FILE)) {
                 tracing::info!(file = %path.display(), "deleted what an interrupted import left behind");
                 fs::remove_file(path)?;
             }
@@ -112,29 +123,28 @@ impl Index {
 }
 
 fn write(folder: &Path, stored: &Stored) -> io::Result<()> {
-    let new = folder.join(NEW);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(stored)?)?;
-    file.sync_all()?;
-    fs::rename(&new, folder.join(FILE))?;
-    File::open(folder)?.sync_all()
+    durable::replace(&folder.join(FILE), &serde_json::to_vec_pretty(stored)?)
 }
 
-fn parse(bytes: &[u8]) -> serde_json::Result<Snapshot> {
+fn parse(bytes: &[u8]) -> serde_json::Result<(Snapshot, Uses)> {
     use serde::de::Error as _;
-    let stored: Stored = serde_json::from_slice(bytes)?;
+    let stored: Stored = serde_json::from_value(upgrade::to_newest(serde_json::from_slice(bytes)?))?;
     if stored.schema != SCHEMA {
         return Err(serde_json::Error::custom(format!("schema \"{}\" is not \"{SCHEMA}\"", stored.schema)));
     }
     let mut snapshot =
         Snapshot { adapters: Vec::new(), generation: stored.generation, active: stored.active };
+    let mut uses = Uses::new();
     for row in stored.adapters {
+        if let Some(text) = &row.last_used_at {
+            uses.insert(row.sha256.clone(), instant(text)?);
+        }
         snapshot.adapters.push(row.into_adapter()?);
     }
     if snapshot.active.is_some() && snapshot.active().is_none() {
         return Err(serde_json::Error::custom("the active adapter is not in the list"));
     }
-    Ok(snapshot)
+    Ok((snapshot, uses))
 }
 
 /// The file's shape.
@@ -158,21 +168,24 @@ struct Row {
     architecture: String,
     targets: Vec<String>,
     imported_at: String,
+    origin: Origin,
+    last_used_at: Option<String>,
 }
 
-impl From<&Snapshot> for Stored {
-    fn from(snapshot: &Snapshot) -> Self {
+impl Stored {
+    fn new(snapshot: &Snapshot, uses: &Uses) -> Self {
+        let row = |adapter: &Adapter| Row::new(adapter, uses.get(&adapter.id).copied());
         Self {
             schema: SCHEMA.to_owned(),
             generation: snapshot.generation,
             active: snapshot.active.clone(),
-            adapters: snapshot.adapters.iter().map(Row::from).collect(),
+            adapters: snapshot.adapters.iter().map(row).collect(),
         }
     }
 }
 
-impl From<&Adapter> for Row {
-    fn from(adapter: &Adapter) -> Self {
+impl Row {
+    fn new(adapter: &Adapter, last_used: Option<SystemTime>) -> Self {
         Self {
             name: adapter.name.clone(),
             sha256: adapter.id.clone(),
@@ -181,21 +194,20 @@ impl From<&Adapter> for Row {
             alpha: adapter.alpha,
             architecture: adapter.architecture.clone(),
             targets: adapter.targets.clone(),
-            imported_at: OffsetDateTime::from(adapter.imported_at).format(&Rfc3339).unwrap_or_default(),
+            imported_at: text(adapter.imported_at),
+            origin: adapter.origin.clone(),
+            last_used_at: last_used.map(text),
         }
     }
-}
 
-impl Row {
     fn into_adapter(self) -> serde_json::Result<Adapter> {
         use serde::de::Error as _;
         // The id becomes a file name.
         if self.sha256.len() != 64 || !self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(serde_json::Error::custom("sha256 is not 64 hex digits"));
         }
-        let imported_at =
-            OffsetDateTime::parse(&self.imported_at, &Rfc3339).map_err(serde_json::Error::custom)?.into();
         Ok(Adapter {
+            imported_at: instant(&self.imported_at)?,
             name: self.name,
             id: self.sha256,
             size_bytes: self.size_bytes,
@@ -203,7 +215,16 @@ impl Row {
             alpha: self.alpha,
             architecture: self.architecture,
             targets: self.targets,
-            imported_at,
+            origin: self.origin,
         })
     }
+}
+
+fn text(instant: SystemTime) -> String {
+    OffsetDateTime::from(instant).format(&Rfc3339).unwrap_or_default()
+}
+
+fn instant(text: &str) -> serde_json::Result<SystemTime> {
+    use serde::de::Error as _;
+    Ok(OffsetDateTime::parse(text, &Rfc3339).map_err(serde_json::Error::custom)?.into())
 }

@@ -1,7 +1,6 @@
 //! `Adapters`: take in, list, swap, remove. The bytes of an import are streamed, because the daemon may not be able to
 //! open the user's files.
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use synesis_proto::control::v1::adapters_server::Adapters;
 use synesis_proto::control::v1::{
@@ -10,8 +9,9 @@ use synesis_proto::control::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::adapters::AdaptersHandle;
+use crate::adapters::{AdaptersHandle, Import};
 use crate::app::Handles;
+use crate::ipc::call::Call;
 use crate::ipc::convert;
 use crate::ipc::status::{bad_request, refuse};
 
@@ -31,24 +31,33 @@ impl Adapters for AdaptersService {
         &self,
         request: Request<Streaming<ImportChunk>>,
     ) -> Result<Response<AdapterRecord>, Status> {
+        let uid = Call::of(&request).caller.uid;
         let mut chunks = request.into_inner();
-        let Some(first) = chunks.message().await? else {
+        let Some(mut first) = chunks.message().await? else {
             return Err(bad_request(
                 "the upload has no first chunk",
                 "send a chunk that names the adapter first",
             ));
         };
-        let rest = chunks.map(|chunk| chunk.ok().map(|chunk| Bytes::from(chunk.data)));
-        let bytes = stream::once(std::future::ready(Some(Bytes::from(first.data)))).chain(rest);
-        let adapter = self.adapters.import(&first.name, bytes).await.map_err(refuse)?;
-        let active = self.adapters.snapshot().borrow().active.clone();
-        Ok(Response::new(convert::record(&adapter, active.as_ref())))
+        let import = Import {
+            name: std::mem::take(&mut first.name),
+            source: std::mem::take(&mut first.source),
+            uid: Some(uid),
+        };
+        let Some(first) = convert::piece(first) else {
+            return Err(bad_request(
+                "the upload begins with a file of an unknown kind",
+                "use a synctl of the same version as synesisd",
+            ));
+        };
+        let rest = chunks.map(|chunk| chunk.ok().and_then(convert::piece));
+        let pieces = stream::once(std::future::ready(Some(first))).chain(rest);
+        let adapter = self.adapters.import(import, pieces).await.map_err(refuse)?;
+        Ok(Response::new(convert::record(self.adapters.show(&adapter))))
     }
 
     async fn list(&self, _: Request<ListAdaptersRequest>) -> Result<Response<ListAdaptersReply>, Status> {
-        let snapshot = self.adapters.snapshot();
-        let reply = convert::list_reply(&snapshot.borrow());
-        Ok(Response::new(reply))
+        Ok(Response::new(convert::list_reply(self.adapters.list())))
     }
 
     async fn swap(&self, request: Request<SwapRequest>) -> Result<Response<SwapReply>, Status> {
