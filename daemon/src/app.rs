@@ -1,5 +1,5 @@
 //! The wiring of the daemon: the only file that names every subsystem. Start order: journal, runtime, adapters,
-//! tunnel, reconcile, sessions, vitals, ipc; stopping is the reverse.
+//! tunnel, reconcile, sessions, decisions, vitals, openai, ipc; stopping is the reverse.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,13 +19,15 @@ use crate::adapters::{AdapterKeeper, AdapterSpec, AdaptersHandle};
 use crate::ask::Asker;
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::decisions::DecisionLog;
 use crate::escalation::{Escalation, Reconciler};
 use crate::folders::{FolderError, Folders};
 use crate::ipc::socket::{Socket, SocketError};
-use crate::ipc::{self, Ipc};
+use crate::ipc::{self, AdmissionControl, Ipc};
 use crate::journal::{JournalError, JournalKeeper};
 use crate::model::{ModelHandle, ModelSpec, RuntimeProcess};
 use crate::node::{NodeView, Uplink};
+use crate::openai::OpenAi;
 use crate::sessions::{Sessions, Sweeper};
 use crate::tunnel::{self, Identity, TunnelParts};
 use crate::vitals::{Vitals, VitalsSampling};
@@ -124,7 +126,7 @@ impl Daemon {
         let (board, stopping) = (HealthBoard::new(), CancellationToken::new());
 
         let (runtime, model) = RuntimeProcess::new(ModelSpec::from(&config));
-        let adapter_spec = AdapterSpec { folder: folders.adapters(), max_bytes: config.adapters.max_bytes };
+        let adapter_spec = AdapterSpec::new(folders.adapters(), &config.adapters);
         let (keeper, adapters) =
             AdapterKeeper::open(&adapter_spec, model.clone()).map_err(AppError::Adapters)?;
         let every = Duration::from_secs(config.vitals.interval_s.into());
@@ -140,6 +142,7 @@ impl Daemon {
         let reconciler = Reconciler::new(escalation.clone());
         let config = Arc::new(config);
         let sessions = Sessions::default();
+        let (decisions, keeper_of_decisions) = DecisionLog::new(&folders.state, config.routing.decisions);
         let asker = Asker {
             config: Arc::clone(&config),
             model: model.clone(),
@@ -148,6 +151,8 @@ impl Daemon {
             sessions: sessions.clone(),
             privacy: privacy_rules(),
             damage: identity.damage(),
+            vitals: feeds.vitals.clone(),
+            decisions,
         };
 
         let handles = Handles {
@@ -161,16 +166,24 @@ impl Daemon {
             stopping,
         };
         let path = socket.path().to_owned();
-        let ipc = Ipc::new(socket, handles.clone());
+        let admission = AdmissionControl::new(handles.config.ipc.requests_per_minute);
+        let openai =
+            handles.config.openai.enabled.then(|| OpenAi::new(handles.clone(), admission.clone()));
+        let ipc = Ipc::new(socket, handles.clone(), admission);
 
-        let running = Supervisor::new(board)
+        let mut supervisor = Supervisor::new(board)
             .add(Spec::essential("journal"), keeper_of_journal)
             .add(runtime_spec(), runtime)
             .add(Spec::degradable("adapters"), keeper)
             .add(Spec::degradable("tunnel"), keeper_of_tunnel)
             .add(Spec::degradable("reconcile"), reconciler)
             .add(Spec::degradable("sessions"), Sweeper::new(sessions))
-            .add(Spec::degradable("vitals"), sampling)
+            .add(Spec::degradable("decisions"), keeper_of_decisions)
+            .add(Spec::degradable("vitals"), sampling);
+        if let Some(openai) = openai {
+            supervisor = supervisor.add(Spec::degradable("openai").grace(Duration::from_secs(5)), openai);
+        }
+        let running = supervisor
             .add(Spec::essential("ipc").grace(Duration::from_secs(5)), ipc)
             .start_until(stop)
             .await?;

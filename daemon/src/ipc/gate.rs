@@ -3,62 +3,33 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
-use thiserror::Error;
-use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 use ulid::Ulid;
 
-use super::authorization::{self, Method};
+use super::Caller;
+use super::admission::AdmissionControl;
 use super::call::Call;
-use super::guarded::{Admission, Guarded};
-use super::in_progress::{Full, InProgress, Place};
-use super::limit::RateLimit;
+use super::guarded::Guarded;
 use super::status::refuse;
-use super::{Caller, Role};
 
-const REQUEST_ID: &str = "x-request-id";
-
-/// Why a call does not get through.
-#[derive(Debug, Error)]
-pub(super) enum GateError {
-    #[error("the caller is unknown")]
-    Unidentified,
-    #[error("not in the table of methods")]
-    UnknownMethod,
-    #[error("a {role} may not, it takes a {least}")]
-    Forbidden { role: Role, least: Role },
-    #[error("too many requests of this user")]
-    TooOften { wait: Duration },
-    #[error("too many calls in progress")]
-    TooMany,
-    #[error("too many calls of this user in progress")]
-    TooManyOfOne,
-}
+/// In every response.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
 
 /// Makes a [`Gate`] around the services.
 #[derive(Debug, Clone)]
 pub(super) struct GateLayer {
-    limits: Arc<Limits>,
-}
-
-#[derive(Debug)]
-struct Limits {
-    rate: RateLimit,
-    calls: InProgress,
+    control: AdmissionControl,
 }
 
 impl GateLayer {
-    pub(super) fn new(requests_per_minute: u32) -> Self {
-        let rate = RateLimit::per_minute(requests_per_minute);
-        Self { limits: Arc::new(Limits { rate, calls: InProgress::default() }) }
+    pub(super) fn new(control: AdmissionControl) -> Self {
+        Self { control }
     }
 }
 
@@ -66,7 +37,7 @@ impl<S> Layer<S> for GateLayer {
     type Service = Gate<S>;
 
     fn layer(&self, inner: S) -> Gate<S> {
-        Gate { inner, limits: Arc::clone(&self.limits) }
+        Gate { inner, control: self.control.clone() }
     }
 }
 
@@ -74,29 +45,7 @@ impl<S> Layer<S> for GateLayer {
 #[derive(Debug, Clone)]
 pub(super) struct Gate<S> {
     inner: S,
-    limits: Arc<Limits>,
-}
-
-impl Limits {
-    /// Whether `caller` may make this call now.
-    fn admit(
-        &self,
-        path: &str,
-        caller: Option<Caller>,
-    ) -> Result<(Caller, &'static Method, Place), GateError> {
-        let caller = caller.ok_or(GateError::Unidentified)?;
-        // The limit counts refused calls as well: trying doors is not free.
-        self.rate.take(caller.uid).map_err(|wait| GateError::TooOften { wait })?;
-        let method = authorization::find(path).ok_or(GateError::UnknownMethod)?;
-        if caller.role < method.least {
-            return Err(GateError::Forbidden { role: caller.role, least: method.least });
-        }
-        let place = self.calls.enter(&caller).map_err(|full| match full {
-            Full::All => GateError::TooMany,
-            Full::Own => GateError::TooManyOfOne,
-        })?;
-        Ok((caller, method, place))
-    }
+    control: AdmissionControl,
 }
 
 impl<S> Service<Request<Body>> for Gate<S>
@@ -117,7 +66,7 @@ where
         let caller = request.extensions().get::<Caller>().copied();
         let uid = caller.map(|caller| caller.uid);
         let span = tracing::info_span!("call", id = %id, uid);
-        let (caller, method, place) = match self.limits.admit(request.uri().path(), caller) {
+        let (caller, mut admission) = match self.control.admit(request.uri().path(), caller, span.clone()) {
             Ok(admitted) => admitted,
             Err(error) => {
                 let _in_span = span.enter();
@@ -128,19 +77,13 @@ where
             }
         };
         request.extensions_mut().insert(Call { id, caller });
-        let mut admission = Admission {
-            method: method.path,
-            audit: method.audit,
-            begun: Instant::now(),
-            span: span.clone(),
-            code: None,
-            _place: place,
-        };
         let answer = self.inner.call(request);
         let work = async move {
             let response = answer.await?;
             // A call that fails before its first message has its status in the headers.
-            admission.code = Status::from_header_map(response.headers()).map(|status| status.code());
+            if let Some(status) = Status::from_header_map(response.headers()) {
+                admission.ended(format!("{:?}", status.code()));
+            }
             Ok(with_id(response.map(|body| Body::new(Guarded::new(body, admission))), id))
         };
         Box::pin(work.instrument(span))
@@ -161,10 +104,15 @@ mod tests {
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
+    use crate::ipc::Role;
     use crate::ipc::in_progress::OF_ONE;
 
     const STATUS: &str = "/synesis.control.v1.Node/Status";
     const SWAP: &str = "/synesis.control.v1.Adapters/Swap";
+
+    fn gate(requests_per_minute: u32) -> GateLayer {
+        GateLayer::new(AdmissionControl::new(requests_per_minute))
+    }
 
     fn caller(uid: u32, role: Role) -> Caller {
         Caller { uid, gid: uid, pid: Some(1), role }
@@ -208,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_role_passes_where_the_table_lets_it_and_nowhere_else() {
-        let layer = GateLayer::new(600);
+        let layer = gate(600);
         for (path, role, passes) in [
             (STATUS, Role::Guest, true),
             ("/synesis.control.v1.Inference/Ask", Role::Guest, false),
@@ -234,13 +182,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_without_a_caller_is_refused() {
-        let response = pass(&GateLayer::new(600), request(STATUS, None)).await;
+        let response = pass(&gate(600), request(STATUS, None)).await;
         assert_eq!(problem(&response).unwrap().code, Code::Unauthenticated);
     }
 
     #[tokio::test]
     async fn one_user_s_haste_does_not_slow_another() {
-        let layer = GateLayer::new(1);
+        let layer = gate(1);
         let first = caller(1000, Role::User);
         assert_eq!(problem(&pass(&layer, request(STATUS, Some(first))).await), None);
         let refused = problem(&pass(&layer, request(STATUS, Some(first))).await).unwrap();
@@ -251,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_counts_as_in_progress_until_its_body_is_gone() {
-        let layer = GateLayer::new(100_000);
+        let layer = gate(100_000);
         let user = caller(1000, Role::User);
         let mut open = Vec::new();
         for _ in 0..OF_ONE {

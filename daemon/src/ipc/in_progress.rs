@@ -15,7 +15,7 @@ pub(super) const RESERVE: usize = 16;
 
 /// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
+pub(crate) enum Full {
     /// Everybody's are taken.
     All,
     /// The user's own are.
@@ -24,7 +24,7 @@ pub(super) enum Full {
 
 /// The calls in progress. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct InProgress {
+pub(crate) struct InProgress {
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -37,7 +37,7 @@ struct Counts {
 
 /// The place of one call, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     uid: u32,
     calls: InProgress,
 }
@@ -47,7 +47,7 @@ impl InProgress {
     ///
     /// # Errors
     /// When there is none.
-    pub(super) fn enter(&self, caller: &Caller) -> Result<Place, Full> {
+    pub(crate) fn enter(&self, caller: &Caller) -> Result<Place, Full> {
         let most = match caller.role {
             Role::Admin => AT_ONCE,
             Role::User | Role::Guest => AT_ONCE - RESERVE,

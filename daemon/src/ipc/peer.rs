@@ -33,13 +33,13 @@ pub struct Caller {
 
 /// A connection and its caller.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     stream: UnixStream,
     caller: Caller,
 }
 
 /// The connections of `listener`. A connection whose peer is unknown is dropped; an accept that fails is not the end.
-pub(super) fn accept(listener: UnixListener, roles: Roles) -> impl Stream<Item = io::Result<Peer>> {
+pub(crate) fn accept(listener: UnixListener, roles: Roles) -> impl Stream<Item = io::Result<Peer>> {
     let roles = Arc::new(roles);
     UnixListenerStream::new(listener)
         .map(move |accepted| {
@@ -67,6 +67,13 @@ async fn identify(stream: UnixStream, roles: Arc<Roles>) -> Option<Peer> {
     let role = tokio::task::spawn_blocking(move || roles.lookup(uid, gid));
     let role = role.await.map_err(|error| unknown(&error)).ok()?;
     Some(Peer { stream, caller: Caller { uid, gid, pid, role } })
+}
+
+impl Peer {
+    /// Who is at the other end.
+    pub(crate) fn caller(&self) -> Caller {
+        self.caller
+    }
 }
 
 impl Connected for Peer {

@@ -9,7 +9,7 @@ use tonic::transport::Server;
 
 use super::gate::GateLayer;
 use super::socket::Socket;
-use super::{Roles, health, peer, services};
+use super::{AdmissionControl, Roles, health, peer, services};
 use crate::app::Handles;
 
 /// Well within the supervisor's limit for an essential subsystem.
@@ -26,10 +26,9 @@ pub struct Ipc {
 
 impl Ipc {
     /// A server on a claimed socket.
-    pub fn new(socket: Socket, handles: Handles) -> Self {
-        let ipc = &handles.config.ipc;
-        let (roles, gate) = (Roles::new(ipc.admin_uids.clone()), GateLayer::new(ipc.requests_per_minute));
-        Self { socket, handles, roles, gate }
+    pub fn new(socket: Socket, handles: Handles, admission: AdmissionControl) -> Self {
+        let roles = Roles::new(handles.config.ipc.admin_uids.clone());
+        Self { socket, handles, roles, gate: GateLayer::new(admission) }
     }
 }
 

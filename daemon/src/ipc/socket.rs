@@ -1,6 +1,7 @@
-//! The control socket's place in the file system: claimed once at the start, with the right mode and group from the
+//! A listening socket's place in the file system: claimed once at the start, with the right mode and group from the
 //! moment it has its name, never taken away from a daemon that answers on it.
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
@@ -39,7 +40,7 @@ pub enum SocketError {
         path: PathBuf,
     },
     /// The file system or the kernel refused.
-    #[error("the control socket {} cannot be made; check the folder's owner and mode", .path.display())]
+    #[error("the socket {} cannot be made; check the folder's owner and mode", .path.display())]
     Refused {
         /// The path.
         path: PathBuf,
@@ -71,7 +72,7 @@ impl Socket {
         clear(path)?;
         // Under another name (no longer than the final one) until mode and group are right: there is no moment in
         // which the wrong people could connect.
-        let unnamed = path.with_file_name(".control.new");
+        let unnamed = before(path);
         match fs::remove_file(&unnamed) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refused(error)),
             _ => {}
@@ -132,6 +133,14 @@ fn clear(path: &Path) -> Result<(), SocketError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(refused(error)),
     }
+}
+
+/// `/run/.control.new` for `/run/control.sock`.
+fn before(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_stem().unwrap_or_default());
+    name.push(".new");
+    path.with_file_name(name)
 }
 
 fn inode(path: &Path) -> io::Result<(u64, u64)> {

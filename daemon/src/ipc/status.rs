@@ -9,20 +9,25 @@ use std::io;
 use synesis_proto::{Problem, reason};
 use tonic::{Code, Status};
 
-use super::gate::GateError;
-use crate::adapters::AdapterError;
+use super::admission::GateError;
+use crate::adapters::{AdapterError, AdapterName, Full};
 use crate::log::chain;
 use crate::model::ModelError;
 
 /// The status of a failed call. Logs what the client is not told.
 pub(crate) fn refuse<E: Error + Into<Problem>>(error: E) -> Status {
+    problem(error).into()
+}
+
+/// What a client is told about a failed call. Logs what it is not told.
+pub(crate) fn problem<E: Error + Into<Problem>>(error: E) -> Problem {
     let text = chain(&error);
     let problem: Problem = error.into();
     match problem.code {
         Code::Internal => tracing::error!(error = text, "a call failed: this is a defect"),
         _ => tracing::debug!(error = text, reason = problem.reason, "a call failed"),
     }
-    problem.into()
+    problem
 }
 
 /// The status of a call that failed by a defect of ours.
@@ -79,7 +84,8 @@ impl From<GateError> for Problem {
                 reason::RATE_LIMITED,
                 "too many requests from this user",
                 format!("wait {:.1} s, or raise ipc.requests_per_minute", wait.as_secs_f64()),
-            ),
+            )
+            .retry_after(wait),
             GateError::TooManyOfOne => Problem::new(
                 Code::ResourceExhausted,
                 reason::BUSY,
@@ -120,6 +126,18 @@ impl From<ModelError> for Problem {
                 "the model process ended while it was working on this",
                 "try again: it is being restarted",
             ),
+            ModelError::Replaced => Problem::new(
+                Code::Aborted,
+                reason::MODEL_NOT_READY,
+                "the model was replaced before this answer was complete",
+                "ask again: the new model answers; model.drain_s is the time that answers have",
+            ),
+            ModelError::Quarantined(why) => Problem::new(
+                Code::FailedPrecondition,
+                reason::ADAPTER_INVALID,
+                format!("the adapter is not loaded: {why}"),
+                "swap to it to have it tried again, or remove it",
+            ),
             ModelError::TimedOut => Problem::new(
                 Code::DeadlineExceeded,
                 reason::MODEL_NOT_READY,
@@ -147,9 +165,26 @@ impl From<AdapterError> for Problem {
             AdapterError::NotFound(_) => {
                 (Code::NotFound, reason::ADAPTER_NOT_FOUND, "synctl adapter list shows what there is")
             }
-            AdapterError::Empty => {
-                (Code::InvalidArgument, reason::ADAPTER_INVALID, "import a GGUF adapter file")
+            AdapterError::NeedsModel { cause } => {
+                let Problem { code, reason, next_step, .. } = cause.into();
+                return Problem::new(code, reason, message, next_step);
             }
+            AdapterError::Full(full) => return adapters_full(&full),
+            AdapterError::Empty(_) => (
+                Code::InvalidArgument,
+                reason::ADAPTER_INVALID,
+                "import a GGUF adapter file, or a PEFT folder with adapter_config.json and adapter_model.safetensors",
+            ),
+            AdapterError::Parts(_) => (
+                Code::InvalidArgument,
+                reason::BAD_REQUEST,
+                "send a GGUF file, or adapter_config.json and then adapter_model.safetensors",
+            ),
+            AdapterError::Unusable { .. } => (
+                Code::FailedPrecondition,
+                reason::ADAPTER_INVALID,
+                "load the model it was made for (synctl model load), or use another adapter",
+            ),
             AdapterError::TooLarge { .. } => (
                 Code::InvalidArgument,
                 reason::ADAPTER_INVALID,
@@ -175,6 +210,26 @@ impl From<AdapterError> for Problem {
     }
 }
 
+/// No room for one more adapter, with what would make room.
+fn adapters_full(full: &Full) -> Problem {
+    let names: Vec<&str> = full.removable.iter().map(AdapterName::as_str).collect();
+    let next_step = match names.as_slice() {
+        [] => "raise adapters.max_total_bytes, or import a smaller adapter".to_owned(),
+        names => format!(
+            "remove what was used least recently ({}) with synctl adapter rm, or raise adapters.max_total_bytes",
+            names.join(", ")
+        ),
+    };
+    Problem::new(Code::ResourceExhausted, reason::DISK_FULL, full.to_string(), next_step)
+}
+
+/// A file of the daemon's own cannot be read.
+pub(crate) fn unreadable(what: &str, source: &io::Error) -> Status {
+    tracing::error!(error = %source, "{what} cannot be read");
+    let next_step = "check the disk below paths.state_dir; the log of synesisd has the details";
+    Problem::new(Code::Unavailable, reason::STORE_FAILED, format!("{what} cannot be read"), next_step).into()
+}
+
 /// What the file system said, in words that help.
 fn store(source: &io::Error) -> Problem {
     let (message, next_step) = match source.kind() {
@@ -196,7 +251,6 @@ mod tests {
 
     use super::super::Role;
     use super::*;
-    use crate::adapters::AdapterName;
 
     fn name() -> AdapterName {
         AdapterName::try_from("tone".to_owned()).unwrap()
@@ -218,13 +272,20 @@ mod tests {
             ModelError::Failed { reason: "it is cut short".into(), next_step: "fetch it again".into() }
                 .into(),
             ModelError::Crashed.into(),
+            ModelError::Replaced.into(),
+            ModelError::Quarantined("loading it ended the model process 2 times in a row".into()).into(),
             ModelError::TimedOut.into(),
             ModelError::Refused(refused).into(),
             ModelError::Protocol("/secret/path".into()).into(),
             AdapterError::Name(AdapterName::try_from("A".to_owned()).unwrap_err()).into(),
             AdapterError::NotFound(name()).into(),
-            AdapterError::Empty.into(),
-            AdapterError::TooLarge { limit: 1 }.into(),
+            AdapterError::Empty("the adapter file").into(),
+            AdapterError::TooLarge { what: "the adapter file", limit: 1 }.into(),
+            AdapterError::Parts("out of order").into(),
+            AdapterError::NeedsModel { cause: ModelError::NoModel }.into(),
+            AdapterError::Full(Full { needed: 2, used: 1, limit: 2, removable: vec![name()] }).into(),
+            AdapterError::Full(Full { needed: 3, used: 1, limit: 2, removable: vec![] }).into(),
+            AdapterError::Unusable { name: name(), why: "another model".into() }.into(),
             AdapterError::Interrupted.into(),
             AdapterError::Exists(name()).into(),
             AdapterError::InUse(name()).into(),
