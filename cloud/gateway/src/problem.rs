@@ -74,7 +74,9 @@ pub(crate) fn of_provider(error: &ProviderError) -> Problem {
         ProviderError::Refused { .. } | ProviderError::Declined { .. } => {
             (ErrorCode::ProviderRejected, "change the request, or ask for another model")
         }
-        ProviderError::Failing { status: 429, .. } => (ErrorCode::RateLimited, "try again in a little while"),
+        ProviderError::Failing { status: 429, .. } | ProviderError::Busy { .. } => {
+            (ErrorCode::RateLimited, "try again in a little while")
+        }
         error if error.retryable() => (ErrorCode::ProviderUnavailable, "try again in a little while"),
         _ => (ErrorCode::ProviderRejected, "tell the gateway's operator; another model may work"),
     };
@@ -137,5 +139,14 @@ mod tests {
         let error = ProviderError::from_status(429, String::new(), Some(Duration::from_secs(7)));
         let problem = of_provider(&error);
         assert_eq!((problem.code, problem.retry_after_ms), (ErrorCode::RateLimited.number(), 7_000));
+    }
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        let message = "64 requests wait".to_owned();
+        let error = ProviderError::Busy { message, retry_after: Some(Duration::from_millis(1_500)) };
+        let problem = of_provider(&error);
+        assert_eq!((problem.code, problem.retry_after_ms), (ErrorCode::RateLimited.number(), 1_500));
+        assert!(problem.message.contains("64 requests wait"), "{}", problem.message);
     }
 }

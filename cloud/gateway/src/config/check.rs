@@ -14,6 +14,11 @@ use super::{Config, HttpProvider, Log, ProviderConfig, RuntimeProvider};
 const OPENAI: &str = "https://api.openai.com/v1";
 const ANTHROPIC: &str = "https://api.anthropic.com";
 
+/// Requests that a model process answers at the same time, when the configuration does not say.
+const PARALLEL: u32 = 4;
+/// Each takes the memory of a whole context.
+const MOST_PARALLEL: u32 = 64;
+
 /// Checks `raw`; relative paths are meant relative to `folder`.
 pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
     let listen = raw.listen.parse().map_err(|_| {
@@ -103,12 +108,13 @@ fn provider(index: usize, raw: &RawProvider, folder: &Path) -> Result<ProviderCo
             "write 1 to 200 characters",
         ));
     }
-    let runtime_only: [(&str, bool); 6] = [
+    let runtime_only: [(&str, bool); 7] = [
         ("model_path", raw.model_path.is_some()),
         ("chat_template_file", raw.chat_template_file.is_some()),
         ("stop", raw.stop.is_some()),
         ("context_tokens", raw.context_tokens.is_some()),
         ("threads", raw.threads.is_some()),
+        ("parallel", raw.parallel.is_some()),
         ("program", raw.program.is_some()),
     ];
     let http_only: [(&str, bool); 2] =
@@ -154,6 +160,14 @@ fn provider(index: usize, raw: &RawProvider, folder: &Path) -> Result<ProviderCo
                     "name the model's GGUF file",
                 )
             })?;
+            let parallel = raw.parallel.unwrap_or(PARALLEL);
+            if !(1..=MOST_PARALLEL).contains(&parallel) {
+                return Err(ConfigError::bad(
+                    key("parallel"),
+                    format!("{parallel} requests cannot be answered at the same time"),
+                    format!("write 1 to {MOST_PARALLEL}; each takes the memory of a context"),
+                ));
+            }
             Ok(ProviderConfig::Runtime(RuntimeProvider {
                 models: raw.models.clone(),
                 model_path,
@@ -161,6 +175,7 @@ fn provider(index: usize, raw: &RawProvider, folder: &Path) -> Result<ProviderCo
                 stop: raw.stop.clone().unwrap_or_default(),
                 context_tokens: raw.context_tokens.unwrap_or(0),
                 threads: raw.threads.unwrap_or(0),
+                parallel,
                 program: raw.program.as_ref().map(in_folder),
             }))
         }

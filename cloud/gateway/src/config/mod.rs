@@ -94,6 +94,8 @@ pub(crate) struct RuntimeProvider {
     pub(crate) context_tokens: u32,
     /// 0: what the machine allows.
     pub(crate) threads: u32,
+    /// Requests answered at the same time.
+    pub(crate) parallel: u32,
     /// Absent: beside this binary, then where the package puts it.
     pub(crate) program: Option<PathBuf>,
 }

@@ -89,6 +89,7 @@ pub(super) struct RawProvider {
     pub(super) stop: Option<Vec<String>>,
     pub(super) context_tokens: Option<u32>,
     pub(super) threads: Option<u32>,
+    pub(super) parallel: Option<u32>,
     pub(super) program: Option<PathBuf>,
 }
 

@@ -1,15 +1,17 @@
 //! Anthropic's Messages API, streaming. `base_url` is what Anthropic's own clients take, without `/v1`.
 
+mod body;
+
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
 use reqwest::Client;
 use serde::Deserialize;
-use serde_json::{Number, Value, json};
+use serde_json::{Number, Value};
 
 use super::error::bounded_words;
 use super::http::{self, Dialect, Flow, HttpSettings, SetupError};
-use super::openai::decimal;
+use super::tools::Assembly;
 use super::{Event, EventStream, FinishReason, Provider, ProviderError, Request, sse};
 
 /// The version of the API this file was written against.
@@ -41,7 +43,8 @@ impl Provider for Anthropic {
 
     async fn stream(&self, request: Request) -> Result<EventStream, ProviderError> {
         let url = http::join(&self.settings.base_url, "v1/messages");
-        let mut post = self.client.post(url).header("anthropic-version", API_VERSION).json(&body(&request));
+        let body = body::body(&request)?;
+        let mut post = self.client.post(url).header("anthropic-version", API_VERSION).json(&body);
         let key = self.settings.api_key.as_ref();
         if let Some(key) = key {
             let mut value = reqwest::header::HeaderValue::from_str(key.expose())
@@ -51,39 +54,25 @@ impl Provider for Anthropic {
         }
         let events = http::open(post, self.settings.timeouts, key).await?;
         let key = self.settings.api_key.clone();
-        Ok(http::answer(events, Messages { input_tokens: None, output_tokens: None, reason: None, key }))
+        let answer = if request.json_schema.is_some() { AnswerIs::ACall } else { AnswerIs::Text };
+        Ok(http::answer(events, Messages { answer, key, ..Messages::default() }))
     }
 }
 
-/// System messages have a field of their own in this API. It knows no seed.
-fn body(request: &Request) -> Value {
-    let (system, others): (Vec<_>, Vec<_>) = request.messages.iter().partition(|m| m.role == "system");
-    let messages: Vec<Value> =
-        others.into_iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
-    let mut body = json!({
-        "model": request.model,
-        "messages": messages,
-        "max_tokens": request.max_tokens,
-        "stream": true,
-    });
-    if !system.is_empty() {
-        let texts: Vec<&str> = system.into_iter().map(|m| m.content.as_str()).collect();
-        body["system"] = texts.join("\n\n").into();
-    }
-    if let Some(temperature) = request.sampling.temperature {
-        body["temperature"] = decimal(temperature);
-    }
-    if let Some(top_p) = request.sampling.top_p {
-        body["top_p"] = decimal(top_p);
-    }
-    if !request.stop.is_empty() {
-        body["stop_sequences"] = json!(request.stop);
-    }
-    body
+/// Where the text of an answer is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum AnswerIs {
+    #[default]
+    Text,
+    /// In the arguments of the one call that has to be made.
+    ACall,
 }
 
 /// What has been learned from the events so far.
+#[derive(Default)]
 struct Messages {
+    answer: AnswerIs,
+    calls: Assembly,
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     reason: Option<FinishReason>,
@@ -96,7 +85,12 @@ enum Said {
     MessageStart {
         message: Started,
     },
+    ContentBlockStart {
+        index: u64,
+        content_block: Block,
+    },
     ContentBlockDelta {
+        index: u64,
         delta: BlockDelta,
     },
     MessageDelta {
@@ -107,7 +101,7 @@ enum Said {
     Error {
         error: Fault,
     },
-    /// `ping`, block starts and stops, and what the API may add.
+    /// `ping`, the ends of blocks, and what the API may add.
     #[serde(other)]
     Else,
 }
@@ -118,9 +112,27 @@ struct Started {
 }
 
 #[derive(Deserialize)]
-struct BlockDelta {
-    #[serde(default)]
-    text: String,
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block {
+    ToolUse {
+        id: String,
+        name: String,
+    },
+    #[serde(other)]
+    Else,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum BlockDelta {
+    TextDelta {
+        text: String,
+    },
+    InputJsonDelta {
+        partial_json: String,
+    },
+    #[serde(other)]
+    Else,
 }
 
 #[derive(Deserialize)]
@@ -158,9 +170,47 @@ impl Fault {
 }
 
 impl Messages {
-    fn finish(&mut self, reason: FinishReason, ready: &mut VecDeque<Event>) {
+    /// A piece of a call's arguments.
+    fn input(&mut self, index: u64, json: String, ready: &mut VecDeque<Event>) -> Result<(), ProviderError> {
+        if !self.calls.has(index) {
+            return Err(ProviderError::Garbled("arguments of a call that was not begun".to_owned()));
+        }
+        if self.answer == AnswerIs::Text {
+            return self.calls.piece(index, None, None, Some(&json));
+        }
+        if !json.is_empty() {
+            ready.push_back(Event::Delta { text: json, output_tokens: None });
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, reason: FinishReason, ready: &mut VecDeque<Event>) -> Result<(), ProviderError> {
+        let mut calls = self.calls.finish()?;
+        let reason = match (self.answer, reason) {
+            (AnswerIs::ACall, FinishReason::ToolCalls) => FinishReason::Stop,
+            (_, reason) => reason,
+        };
+        if self.answer == AnswerIs::ACall {
+            calls.clear();
+        }
+        if calls.is_empty() && reason == FinishReason::ToolCalls {
+            return Err(ProviderError::Garbled("an end that calls tools, and no call".to_owned()));
+        }
+        for call in &mut calls {
+            // Where the answer was cut, so are they.
+            let whole = serde_json::from_str::<Value>(&call.arguments).is_ok_and(|input| input.is_object());
+            if call.arguments.is_empty() {
+                "{}".clone_into(&mut call.arguments);
+            } else if !whole && reason != FinishReason::Length {
+                return Err(ProviderError::Garbled("arguments of a call that are no object".to_owned()));
+            }
+        }
+        if !calls.is_empty() {
+            ready.push_back(Event::ToolCalls(calls));
+        }
         ready.push_back(Event::Usage { input_tokens: self.input_tokens, output_tokens: self.output_tokens });
         ready.push_back(Event::Finished { reason });
+        Ok(())
     }
 }
 
@@ -174,8 +224,14 @@ impl Dialect for Messages {
                 self.input_tokens = message.usage.and_then(|u| u.input_tokens).and_then(|n| n.as_u64());
                 ready.push_back(Event::Usage { input_tokens: self.input_tokens, output_tokens: None });
             }
-            Said::ContentBlockDelta { delta } if !delta.text.is_empty() => {
-                ready.push_back(Event::Delta { text: delta.text, output_tokens: None });
+            Said::ContentBlockStart { index, content_block: Block::ToolUse { id, name } } => {
+                self.calls.piece(index, Some(&id), Some(&name), None)?;
+            }
+            Said::ContentBlockDelta { delta: BlockDelta::TextDelta { text }, .. } if !text.is_empty() => {
+                ready.push_back(Event::Delta { text, output_tokens: None });
+            }
+            Said::ContentBlockDelta { index, delta: BlockDelta::InputJsonDelta { partial_json } } => {
+                self.input(index, partial_json, ready)?;
             }
             Said::MessageDelta { delta, usage } => {
                 if let Some(usage) = usage {
@@ -185,12 +241,15 @@ impl Dialect for Messages {
                     }
                 }
                 if let Some(reason) = delta.stop_reason {
-                    let length = matches!(reason.as_str(), "max_tokens" | "model_context_window_exceeded");
-                    self.reason = Some(if length { FinishReason::Length } else { FinishReason::Stop });
+                    self.reason = Some(match reason.as_str() {
+                        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+                        "tool_use" => FinishReason::ToolCalls,
+                        _ => FinishReason::Stop,
+                    });
                 }
             }
             Said::MessageStop => {
-                self.finish(self.reason.unwrap_or(FinishReason::Stop), ready);
+                self.finish(self.reason.unwrap_or(FinishReason::Stop), ready)?;
                 return Ok(Flow::Complete);
             }
             Said::Error { error } => {
@@ -201,15 +260,14 @@ impl Dialect for Messages {
                     None => ProviderError::BrokeOff { message },
                 });
             }
-            Said::ContentBlockDelta { .. } | Said::Else => {}
+            Said::ContentBlockStart { .. } | Said::ContentBlockDelta { .. } | Said::Else => {}
         }
         Ok(Flow::More)
     }
 
     fn on_end(&mut self, ready: &mut VecDeque<Event>) -> Result<(), ProviderError> {
         let reason = self.reason.ok_or(ProviderError::Truncated)?;
-        self.finish(reason, ready);
-        Ok(())
+        self.finish(reason, ready)
     }
 }
 
@@ -217,7 +275,10 @@ impl Dialect for Messages {
 mod tests {
     use futures_util::{StreamExt, TryStreamExt};
 
+    use serde_json::json;
+
     use super::*;
+    use crate::providers::tools::ToolCall;
     use crate::providers::{Message, Timeouts};
     use crate::secret::Secret;
     use crate::testing::scripted_http::{Reply, ScriptedHttp, anthropic_events};
@@ -255,8 +316,11 @@ mod tests {
     async fn system_messages_go_to_the_system_field() {
         let server = ScriptedHttp::start(vec![Reply::sse(anthropic_events(&["x"], 1, 1))]).await;
         let mut asked = request("claude");
-        let message =
-            |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
+        let message = |role: &str, content: &str| Message {
+            role: role.to_owned(),
+            content: content.to_owned(),
+            ..Message::default()
+        };
         asked.messages =
             vec![message("system", "be brief"), message("user", "hello"), message("system", "be kind")];
         provider(&server).stream(asked).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
@@ -266,6 +330,62 @@ mod tests {
         assert_eq!(seen.header("anthropic-version"), Some(API_VERSION));
         assert_eq!(seen.json["system"], "be brief\n\nbe kind");
         assert_eq!(seen.json["messages"], json!([{"role": "user", "content": "hello"}]));
+    }
+
+    /// An answer of one block, a call, whose arguments come in `pieces`.
+    fn call_events(block: &Value, pieces: &[&str], stop_reason: &str) -> Vec<String> {
+        let mut events = vec![
+            json!({"type": "message_start", "message": {"usage": {"input_tokens": 12}}}),
+            json!({"type": "content_block_start", "index": 1, "content_block": block}),
+        ];
+        events.extend(pieces.iter().map(|piece| {
+            json!({"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": piece}})
+        }));
+        events.push(json!({"type": "content_block_stop", "index": 1}));
+        events.push(json!({"type": "message_delta", "delta": {"stop_reason": stop_reason}, "usage": {"output_tokens": 3}}));
+        events.push(json!({"type": "message_stop"}));
+        events.iter().map(|event| format!("data: {event}")).collect()
+    }
+
+    async fn told(events: Vec<String>, asked: Request) -> Result<Vec<Event>, ProviderError> {
+        let server = ScriptedHttp::start(vec![Reply::sse(events)]).await;
+        provider(&server).stream(asked).await?.try_collect().await
+    }
+
+    fn usage(output_tokens: Option<u64>) -> Event {
+        Event::Usage { input_tokens: Some(12), output_tokens }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_assembled_from_the_pieces_of_its_input() {
+        let block = json!({"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}});
+        for (pieces, arguments) in [(&["", "{\"x\": ", "1}"][..], "{\"x\": 1}"), (&[], "{}")] {
+            let events = told(call_events(&block, pieces, "tool_use"), request("claude")).await.unwrap();
+            let call =
+                ToolCall { id: "toolu_1".to_owned(), name: "f".to_owned(), arguments: arguments.to_owned() };
+            let finished = Event::Finished { reason: FinishReason::ToolCalls };
+            assert_eq!(events, [usage(None), Event::ToolCalls(vec![call]), usage(Some(3)), finished]);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_has_to_fit_a_schema_is_the_input_of_its_call() {
+        let mut asked = request("claude");
+        asked.json_schema = Some(json!({"type": "object"}));
+        let block = json!({"type": "tool_use", "id": "toolu_1", "name": body::ANSWER});
+        let events = told(call_events(&block, &["{\"x\": ", "1}"], "tool_use"), asked).await.unwrap();
+        let finished = Event::Finished { reason: FinishReason::Stop };
+        assert_eq!(events, [usage(None), delta("{\"x\": "), delta("1}"), usage(Some(3)), finished]);
+    }
+
+    #[tokio::test]
+    async fn calls_that_make_no_sense_are_garbled() {
+        let block = json!({"type": "tool_use", "id": "toolu_1", "name": "f"});
+        let other = json!({"type": "text"});
+        for (block, pieces) in [(&block, &["{"][..]), (&block, &["[1]"]), (&other, &["{}"]), (&other, &[])] {
+            let error = told(call_events(block, pieces, "tool_use"), request("claude")).await.unwrap_err();
+            assert!(matches!(error, ProviderError::Garbled(_)), "{block} {pieces:?}: {error:?}");
+        }
     }
 
     #[tokio::test]

@@ -128,6 +128,7 @@ fn runtime_settings(index: usize, config: &RuntimeProvider) -> Result<RuntimeSet
         stop: config.stop.clone(),
         context_tokens: config.context_tokens,
         threads: config.threads,
+        parallel: config.parallel,
     })
 }
 

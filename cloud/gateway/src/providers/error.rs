@@ -39,6 +39,9 @@ pub(crate) enum ProviderError {
     /// What came is not what the provider's API promises.
     #[error("the model provider sent something that is not its protocol: {0}")]
     Garbled(String),
+    /// The model process has as many requests as it takes.
+    #[error("the model has too much to do{}", quoted(.message))]
+    Busy { message: String, retry_after: Option<Duration> },
     /// The model process is starting, restarting, or has no model.
     #[error("the model is not ready: {0}")]
     NotReady(String),
@@ -57,6 +60,7 @@ impl ProviderError {
             | Self::Failing { .. }
             | Self::BrokeOff { .. }
             | Self::Truncated
+            | Self::Busy { .. }
             | Self::NotReady(_) => true,
             Self::Credentials { .. }
             | Self::Refused { .. }
@@ -69,7 +73,7 @@ impl ProviderError {
     /// When the provider asks to be left alone for a while.
     pub(crate) const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Failing { retry_after, .. } => *retry_after,
+            Self::Failing { retry_after, .. } | Self::Busy { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -87,6 +91,7 @@ impl ProviderError {
             Self::BrokeOff { .. } => "broke_off",
             Self::Truncated => "truncated",
             Self::Garbled(_) => "garbled",
+            Self::Busy { .. } => "busy",
             Self::NotReady(_) => "not_ready",
         }
     }

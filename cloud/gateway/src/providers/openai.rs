@@ -1,15 +1,20 @@
 //! Any server that speaks OpenAI's `chat/completions`, streaming. `base_url` is what OpenAI's own clients take:
 //! it includes `/v1` where the server wants it.
 
+mod body;
+
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
 use reqwest::Client;
 use serde::Deserialize;
-use serde_json::{Number, Value, json};
+use serde_json::{Number, Value};
+
+pub(super) use body::decimal;
 
 use super::error::bounded_words;
 use super::http::{self, Dialect, Flow, HttpSettings, SetupError};
+use super::tools::Assembly;
 use super::{Event, EventStream, FinishReason, Provider, ProviderError, Request, sse};
 
 /// An OpenAI-compatible provider.
@@ -38,53 +43,23 @@ impl Provider for OpenAi {
 
     async fn stream(&self, request: Request) -> Result<EventStream, ProviderError> {
         let url = http::join(&self.settings.base_url, "chat/completions");
-        let mut post = self.client.post(url).json(&body(&request));
+        let mut post = self.client.post(url).json(&body::body(&request));
         let key = self.settings.api_key.as_ref();
         if let Some(key) = key {
             post = post.bearer_auth(key.expose());
         }
         let events = http::open(post, self.settings.timeouts, key).await?;
         let key = self.settings.api_key.clone();
-        Ok(http::answer(events, Chunks { reason: None, usage: None, key }))
+        Ok(http::answer(events, Chunks { key, ..Chunks::default() }))
     }
-}
-
-/// `max_tokens` and not `max_completion_tokens`: the compatible servers know the former.
-fn body(request: &Request) -> Value {
-    let messages: Vec<Value> =
-        request.messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
-    let mut body = json!({
-        "model": request.model,
-        "messages": messages,
-        "max_tokens": request.max_tokens,
-        "stream": true,
-        "stream_options": {"include_usage": true},
-    });
-    let sampling = request.sampling;
-    if let Some(temperature) = sampling.temperature {
-        body["temperature"] = decimal(temperature);
-    }
-    if let Some(top_p) = sampling.top_p {
-        body["top_p"] = decimal(top_p);
-    }
-    if let Some(seed) = sampling.seed {
-        body["seed"] = seed.into();
-    }
-    if !request.stop.is_empty() {
-        body["stop"] = json!(request.stop);
-    }
-    body
-}
-
-/// 0.7f32 as `0.7`, not as the `0.699999988079071` that widening it would print.
-pub(super) fn decimal(value: f32) -> Value {
-    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
 /// What has been learned from the chunks so far.
+#[derive(Default)]
 struct Chunks {
     reason: Option<FinishReason>,
     usage: Option<Usage>,
+    calls: Assembly,
     key: Option<crate::secret::Secret>,
 }
 
@@ -105,6 +80,21 @@ struct Choice {
 #[derive(Deserialize)]
 struct Delta {
     content: Option<String>,
+    tool_calls: Option<Vec<CallDelta>>,
+}
+
+/// A piece of a call. Some servers send a call whole, and leave its index out.
+#[derive(Deserialize)]
+struct CallDelta {
+    index: Option<u64>,
+    id: Option<String>,
+    function: Option<FunctionDelta>,
+}
+
+#[derive(Deserialize)]
+struct FunctionDelta {
+    name: Option<String>,
+    arguments: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +104,27 @@ struct Usage {
 }
 
 impl Chunks {
-    fn finish(&mut self, reason: FinishReason, ready: &mut VecDeque<Event>) {
+    fn calls(&mut self, pieces: &[CallDelta]) -> Result<(), ProviderError> {
+        for CallDelta { index, id, function } in pieces {
+            let index = index.unwrap_or_else(|| self.calls.next_index(id.is_some()));
+            let name = function.as_ref().and_then(|function| function.name.as_deref());
+            let arguments = function.as_ref().and_then(|function| function.arguments.as_deref());
+            self.calls.piece(index, id.as_deref(), name, arguments)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, reason: FinishReason, ready: &mut VecDeque<Event>) -> Result<(), ProviderError> {
+        let calls = self.calls.finish()?;
+        if calls.is_empty() && reason == FinishReason::ToolCalls {
+            return Err(ProviderError::Garbled("an end that calls tools, and no call".to_owned()));
+        }
+        // Some servers call tools and say "stop".
+        let reason =
+            if !calls.is_empty() && reason == FinishReason::Stop { FinishReason::ToolCalls } else { reason };
+        if !calls.is_empty() {
+            ready.push_back(Event::ToolCalls(calls));
+        }
         if let Some(usage) = self.usage.take() {
             // A count that is negative or no whole number counts as none.
             ready.push_back(Event::Usage {
@@ -123,13 +133,14 @@ impl Chunks {
             });
         }
         ready.push_back(Event::Finished { reason });
+        Ok(())
     }
 }
 
 impl Dialect for Chunks {
     fn on_event(&mut self, event: &sse::Event, ready: &mut VecDeque<Event>) -> Result<Flow, ProviderError> {
         if event.data.trim() == "[DONE]" {
-            self.finish(self.reason.unwrap_or(FinishReason::Stop), ready);
+            self.finish(self.reason.unwrap_or(FinishReason::Stop), ready)?;
             return Ok(Flow::Complete);
         }
         let chunk: Chunk = serde_json::from_str(&event.data)
@@ -144,10 +155,15 @@ impl Dialect for Chunks {
         }
         if let Some(choice) = chunk.choices.into_iter().next() {
             if let Some(reason) = choice.finish_reason {
-                self.reason =
-                    Some(if reason == "length" { FinishReason::Length } else { FinishReason::Stop });
+                self.reason = Some(match reason.as_str() {
+                    "length" => FinishReason::Length,
+                    "tool_calls" => FinishReason::ToolCalls,
+                    _ => FinishReason::Stop,
+                });
             }
-            let text = choice.delta.and_then(|delta| delta.content).unwrap_or_default();
+            let Some(delta) = choice.delta else { return Ok(Flow::More) };
+            self.calls(&delta.tool_calls.unwrap_or_default())?;
+            let text = delta.content.unwrap_or_default();
             if !text.is_empty() {
                 ready.push_back(Event::Delta { text, output_tokens: None });
             }
@@ -158,8 +174,7 @@ impl Dialect for Chunks {
     /// Some servers close after the last chunk without `[DONE]`; a finish reason is proof enough.
     fn on_end(&mut self, ready: &mut VecDeque<Event>) -> Result<(), ProviderError> {
         let reason = self.reason.ok_or(ProviderError::Truncated)?;
-        self.finish(reason, ready);
-        Ok(())
+        self.finish(reason, ready)
     }
 }
 
@@ -168,9 +183,11 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::{StreamExt, TryStreamExt};
+    use serde_json::json;
 
     use super::*;
     use crate::providers::Timeouts;
+    use crate::providers::tools::ToolCall;
     use crate::secret::Secret;
     use crate::testing::scripted_http::{Reply, ScriptedHttp, openai_chunks};
     use crate::testing::{delta, request};
@@ -222,8 +239,12 @@ mod tests {
     async fn sampling_and_stop_reach_the_provider_as_written() {
         let server = ScriptedHttp::start(vec![Reply::sse(openai_chunks(&["x"], None))]).await;
         let mut asked = request("big");
-        asked.sampling =
-            crate::providers::Sampling { temperature: Some(0.7), top_p: Some(0.9), seed: Some(7) };
+        asked.sampling = crate::providers::Sampling {
+            temperature: Some(0.7),
+            top_p: Some(0.9),
+            seed: Some(7),
+            ..crate::providers::Sampling::default()
+        };
         asked.stop = vec!["END".to_owned()];
         provider(&server).stream(asked).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
         let seen = server.request(0).await.json;
@@ -231,6 +252,61 @@ mod tests {
         assert_eq!(seen["top_p"], json!(0.9));
         assert_eq!(seen["seed"], 7);
         assert_eq!(seen["stop"], json!(["END"]));
+    }
+
+    fn call_chunk(calls: &Value, finish: Option<&str>) -> String {
+        let choice =
+            json!({"index": 0, "delta": {"content": null, "tool_calls": calls}, "finish_reason": finish});
+        format!("data: {}", json!({"choices": [choice]}))
+    }
+
+    async fn answer_of(chunks: Vec<String>) -> Vec<Event> {
+        let server = ScriptedHttp::start(vec![Reply::sse(chunks)]).await;
+        provider(&server).stream(request("big")).await.unwrap().try_collect().await.unwrap()
+    }
+
+    fn call(id: &str, name: &str, arguments: &str) -> ToolCall {
+        ToolCall { id: id.to_owned(), name: name.to_owned(), arguments: arguments.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn pieces_of_calls_become_one_array_before_the_end() {
+        let events = answer_of(vec![
+            call_chunk(&json!([{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]), None),
+            call_chunk(&json!([{"index": 0, "function": {"arguments": "{\"x\":"}}]), None),
+            call_chunk(&json!([{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}},
+                {"index": 0, "function": {"arguments": "1}"}}]), None),
+            call_chunk(&Value::Null, Some("tool_calls")),
+            "data: [DONE]".to_owned(),
+        ])
+        .await;
+        let calls = vec![call("a", "f", "{\"x\":1}"), call("b", "g", "{}")];
+        assert_eq!(events, [Event::ToolCalls(calls), Event::Finished { reason: FinishReason::ToolCalls }]);
+    }
+
+    #[tokio::test]
+    async fn whole_calls_without_an_index_and_an_end_that_does_not_name_them_are_understood() {
+        let events = answer_of(vec![
+            call_chunk(&json!([{"id": "a", "function": {"name": "f", "arguments": "{}"}}]), None),
+            call_chunk(&json!([{"id": "b", "function": {"name": "g", "arguments": "{}"}}]), Some("stop")),
+        ])
+        .await;
+        let calls = vec![call("a", "f", "{}"), call("b", "g", "{}")];
+        assert_eq!(events, [Event::ToolCalls(calls), Event::Finished { reason: FinishReason::ToolCalls }]);
+    }
+
+    #[tokio::test]
+    async fn calls_that_make_no_sense_are_garbled() {
+        for calls in [
+            json!([{"index": 0, "id": "a", "function": {"arguments": "{}"}}]),
+            json!([{"index": -1, "function": {"name": "f"}}]),
+            json!([{"index": 0, "function": {"name": "f", "arguments": {"x": 1}}}]),
+            json!({"index": 0}),
+            Value::Null,
+        ] {
+            let error = error_of(Reply::sse(vec![call_chunk(&calls, Some("tool_calls"))])).await;
+            assert!(matches!(error, ProviderError::Garbled(_)), "{calls}: {error:?}");
+        }
     }
 
     #[tokio::test]
@@ -297,7 +373,7 @@ mod tests {
 
     #[test]
     fn negative_usage_counts_as_none() {
-        let mut chunks = Chunks { reason: None, usage: None, key: None };
+        let mut chunks = Chunks::default();
         let mut ready = VecDeque::new();
         for data in [
             r#"{"choices":[],"usage":{"prompt_tokens":-5,"completion_tokens":3}}"#.to_owned(),

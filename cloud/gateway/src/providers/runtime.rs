@@ -20,7 +20,8 @@ use tonic::{Code, Status};
 pub(crate) use process::RuntimeProcess;
 
 use super::error::bounded_words;
-use super::{Event, EventStream, FinishReason, Provider, ProviderError, Request};
+use super::tools::ToolCall;
+use super::{Event, EventStream, FinishReason, Message, Provider, ProviderError, Request};
 
 /// How long a request waits for a model that is starting or restarting.
 const READY_WAIT: Duration = Duration::from_secs(10);
@@ -39,6 +40,8 @@ pub(crate) struct RuntimeSettings {
     pub(crate) stop: Vec<String>,
     pub(crate) context_tokens: u32,
     pub(crate) threads: u32,
+    /// Requests answered at the same time, each in a context of its own.
+    pub(crate) parallel: u32,
 }
 
 /// How the model process is.
@@ -46,7 +49,23 @@ pub(crate) struct RuntimeSettings {
 enum State {
     /// Not usable now; the text says why.
     Away(String),
-    Ready(RuntimeClient<Channel>),
+    Ready(Ready),
+}
+
+/// A process with its model loaded.
+#[derive(Clone)]
+struct Ready {
+    client: RuntimeClient<Channel>,
+    tools: TemplateTools,
+}
+
+/// What the model's chat template makes of tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TemplateTools {
+    /// It shows them to the model, and calls and results too.
+    Shown,
+    /// It knows none, and would refuse or drop them.
+    Unknown,
 }
 
 /// The provider: waits for the process to be ready and asks it.
@@ -64,33 +83,53 @@ pub(crate) fn runtime(settings: RuntimeSettings) -> (RuntimeModel, RuntimeProces
 }
 
 impl RuntimeModel {
-    async fn client(&self) -> Result<RuntimeClient<Channel>, ProviderError> {
+    async fn ready(&self) -> Result<Ready, ProviderError> {
         let mut state = self.state.clone();
         let ready = timeout(READY_WAIT, state.wait_for(|state| matches!(state, State::Ready(_)))).await;
         // A closed channel and a timeout both mean: not ready, for the reason last given.
         if let Ok(Ok(state)) = ready
-            && let State::Ready(client) = &*state
+            && let State::Ready(ready) = &*state
         {
-            return Ok(client.clone());
+            return Ok(ready.clone());
         }
         match &*self.state.borrow() {
             State::Away(why) => Err(ProviderError::NotReady(why.clone())),
-            State::Ready(client) => Ok(client.clone()),
+            State::Ready(ready) => Ok(ready.clone()),
         }
     }
 }
 
-fn chat(request: &Request) -> v1::Chat {
-    let messages = request
-        .messages
-        .iter()
-        .map(|m| v1::ChatMessage {
+/// The conversation for a template. One that knows no tools is not given any; results of earlier calls, which another
+/// model may have made, are then the user's word.
+fn chat(request: &Request, tools: TemplateTools) -> Result<v1::Chat, ProviderError> {
+    if tools == TemplateTools::Unknown && !request.tools.is_empty() {
+        let message = "its chat template knows no tools".to_owned();
+        return Err(ProviderError::Declined { message });
+    }
+    let message = |m: &Message| match tools {
+        TemplateTools::Shown => v1::ChatMessage {
             role: m.role.clone(),
             content: m.content.clone(),
+            tool_calls_json: match &m.tool_calls[..] {
+                [] => String::new(),
+                calls => ToolCall::write_all(calls).to_string(),
+            },
+            tool_call_id: m.tool_call_id.clone(),
+            name: m.name.clone(),
+        },
+        TemplateTools::Unknown => v1::ChatMessage {
+            role: if m.answers_a_call() { "user".to_owned() } else { m.role.clone() },
+            content: match &m.tool_calls[..] {
+                [] => m.content.clone(),
+                calls => format!("{}{}", m.content, ToolCall::write_all(calls)),
+            },
             ..v1::ChatMessage::default()
-        })
-        .collect();
-    v1::Chat { messages, ..v1::Chat::default() }
+        },
+    };
+    Ok(v1::Chat {
+        messages: request.messages.iter().map(message).collect(),
+        tools_json: request.tools.json.clone(),
+    })
 }
 
 #[async_trait]
@@ -105,18 +144,23 @@ impl Provider for RuntimeModel {
 
     /// Exact: the process has the tokenizer and the template.
     async fn input_bound(&self, request: &Request) -> Result<u64, ProviderError> {
-        let mut client = self.client().await?;
-        let input = Some(v1::count_tokens_request::Input::Chat(chat(request)));
+        let Ready { mut client, tools } = self.ready().await?;
+        let input = Some(v1::count_tokens_request::Input::Chat(chat(request, tools)?));
         let count = timeout(IDLE, client.count_tokens(v1::CountTokensRequest { input })).await;
         let count = count.map_err(|_| ProviderError::Silent { waited: IDLE })?;
         count.map(|reply| reply.into_inner().tokens.into()).map_err(|status| refusal(&status))
     }
 
     async fn stream(&self, request: Request) -> Result<EventStream, ProviderError> {
-        let mut client = self.client().await?;
+        let Ready { mut client, tools } = self.ready().await?;
         let call = v1::GenerateRequest {
             request_id: request.request_id.clone(),
-            input: Some(v1::generate_request::Input::Chat(chat(&request))),
+            input: Some(v1::generate_request::Input::Chat(chat(&request, tools)?)),
+            owner: request.owner.clone(),
+            constraint: request
+                .json_schema
+                .as_ref()
+                .map(|schema| v1::generate_request::Constraint::JsonSchema(schema.to_string())),
             max_tokens: request.max_tokens,
             sampling: sampling(&request),
             stop: request.stop.iter().chain(&self.stop).cloned().collect(),
@@ -142,14 +186,19 @@ impl Provider for RuntimeModel {
     }
 }
 
+/// None: the likeliest token each time, and nothing held against what was said.
 fn sampling(request: &Request) -> Option<v1::Sampling> {
     let asked = request.sampling;
-    asked.temperature.is_some_and(|t| t > 0.0).then(|| v1::Sampling {
+    let sampling = v1::Sampling {
         temperature: asked.temperature.unwrap_or_default(),
         top_p: asked.top_p.unwrap_or_default(),
         seed: asked.seed,
+        presence_penalty: asked.presence_penalty.unwrap_or_default(),
+        frequency_penalty: asked.frequency_penalty.unwrap_or_default(),
         ..v1::Sampling::default()
-    })
+    };
+    let penalties = sampling.presence_penalty != 0.0 || sampling.frequency_penalty != 0.0;
+    (sampling.temperature > 0.0 || penalties).then_some(sampling)
 }
 
 fn events(generated: v1::GenerateEvent) -> Vec<Result<Event, ProviderError>> {
@@ -183,9 +232,8 @@ fn refusal(status: &Status) -> ProviderError {
     let message = bounded_words(&problem.message, None);
     match problem.reason.as_str() {
         reason::PROMPT_TOO_LONG => ProviderError::TooLong { message },
-        reason::BUSY | reason::MODEL_NOT_READY | reason::NO_MODEL | reason::STOPPING => {
-            ProviderError::NotReady(message)
-        }
+        reason::BUSY => ProviderError::Busy { message, retry_after: problem.retry_after },
+        reason::MODEL_NOT_READY | reason::NO_MODEL | reason::STOPPING => ProviderError::NotReady(message),
         // No reason: the status was not made by the process but by its end.
         "" => {
             ProviderError::BrokeOff { message: "the model process ended while it was answering".to_owned() }

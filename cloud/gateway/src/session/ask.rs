@@ -25,6 +25,7 @@ use super::release::release;
 use crate::control_plane::{ControlError, Hold, RequestKey, Reserve, Settle, Settled};
 use crate::failure::chain;
 use crate::problem;
+use crate::providers::tools::ToolCall;
 use crate::providers::{Event, Provider, ProviderError, Request};
 
 /// The first frame has to follow the stream's header within this time.
@@ -72,8 +73,8 @@ pub(super) async fn serve(
         price_version: ask.hold.price_version,
     };
     let answered = async {
-        let (end, meter, last_seq) = ask.answer(accepted, &mut tx, cancelled).await;
-        ask.conclude(&end, &meter, last_seq, &mut tx, services).await;
+        let answer = ask.answer(accepted, &mut tx, cancelled).await;
+        ask.conclude(&answer, &mut tx, services).await;
     };
     // Of what a panic can have left half done, only the hold and the stream are used again: the hold is the control
     // plane's, and whole; the stream ends with the next frame, readable or not.
@@ -103,7 +104,7 @@ async fn prepare<'a>(
     services: &'a Services,
     cancelled: Pin<&mut impl Future<Output = Cancel>>,
 ) -> Result<Ask<'a>, v1::Problem> {
-    let mut asked = Asked::read(key.request_id, start)?;
+    let mut asked = Asked::read(key, start)?;
     let Some((model, provider)) = services.catalogue.resolve(&asked.request.model) else {
         let wanted: String = asked.request.model.chars().take(100).collect();
         let next_step = match services.catalogue.models() {
@@ -134,6 +135,15 @@ async fn prepare<'a>(
     Ok(Ask { key, asked, hold, provider: provider.as_ref() })
 }
 
+/// An answer that has ended.
+struct Answer {
+    end: End,
+    meter: Meter,
+    last_seq: u64,
+    /// Empty: the model calls no tools.
+    calls: Vec<ToolCall>,
+}
+
 impl Ask<'_> {
     /// Streams the answer. Whatever ends it, the provider's side is dropped before this returns, which is how a
     /// cancel reaches the provider.
@@ -142,9 +152,9 @@ impl Ask<'_> {
         accepted: v1::AskAccepted,
         tx: &mut FrameWriter<SendHalf>,
         mut cancelled: Pin<&mut impl Future<Output = Cancel>>,
-    ) -> (End, Meter, u64) {
+    ) -> Answer {
         let request: Request = self.asked.request.clone();
-        let (mut meter, mut seq) = (Meter::new(&request), 0);
+        let (mut meter, mut seq, mut called) = (Meter::new(&request), 0, Vec::new());
         let stream = async {
             send(tx, Down::Accepted(accepted)).await.map_err(|_| End::Cancelled(Cancel::Gone))?;
             let mut events = self.provider.stream(request).await.map_err(End::Failed)?;
@@ -158,6 +168,7 @@ impl Ask<'_> {
                         send(tx, delta).await.map_err(|_| End::Cancelled(Cancel::Gone))?;
                     }
                     Event::Usage { .. } => {}
+                    Event::ToolCalls(calls) => called = calls,
                     Event::Finished { reason } => return Err(End::Finished(reason)),
                 }
             }
@@ -168,18 +179,12 @@ impl Ask<'_> {
             why = cancelled.as_mut() => End::Cancelled(why),
             end = stream => end.err().unwrap_or(End::Failed(ProviderError::Truncated)),
         };
-        (end, meter, seq)
+        Answer { end, meter, last_seq: seq, calls: called }
     }
 
     /// Settles or releases, and says goodbye.
-    async fn conclude(
-        &self,
-        end: &End,
-        meter: &Meter,
-        last_seq: u64,
-        tx: &mut FrameWriter<SendHalf>,
-        services: &Services,
-    ) {
+    async fn conclude(&self, answer: &Answer, tx: &mut FrameWriter<SendHalf>, services: &Services) {
+        let Answer { end, meter, last_seq, calls } = answer;
         self.log_failure(end);
         if !meter.produced() && !matches!(end, End::Finished(_)) {
             release(&*services.plane, &self.key).await;
@@ -188,12 +193,12 @@ impl Ask<'_> {
         }
         let tokens = meter.tokens();
         let finished = Down::Finished(v1::AskFinished {
-            seq: last_seq,
+            seq: *last_seq,
             reason: end.as_str().to_owned(),
             input_tokens: u32::try_from(tokens.input).unwrap_or(u32::MAX),
             output_tokens: u32::try_from(tokens.output).unwrap_or(u32::MAX),
             provider_counted: tokens.provider_counted,
-            ..v1::AskFinished::default()
+            tool_calls_json: written(calls),
         });
         let usage = Settle {
             request: self.key,
@@ -262,6 +267,10 @@ impl Ask<'_> {
     fn log_unsettled(&self, error: &ControlError) {
         tracing::error!(request = %self.key, error = chain(error), "an answer could not be settled; its hold is released at the next start");
     }
+}
+
+fn written(calls: &[ToolCall]) -> String {
+    if calls.is_empty() { String::new() } else { ToolCall::write_all(calls).to_string() }
 }
 
 async fn send(tx: &mut FrameWriter<SendHalf>, message: Down) -> Result<(), FrameError> {

@@ -2,6 +2,7 @@
 //! conservative rule: four bytes of UTF-8 are one token, rounded up. English and code run at three to four bytes a
 //! token and everything else at fewer, so the rule counts low: the doubt is the customer's gain.
 
+use crate::providers::tools::ToolCall;
 use crate::providers::{Event, Request};
 
 /// Bytes that count as one token where the provider said nothing.
@@ -28,8 +29,7 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(request: &Request) -> Self {
-        let prompt_bytes = request.messages.iter().map(|message| message.content.len() as u64).sum();
-        Self { prompt_bytes, answer_bytes: 0, input: None, output: None }
+        Self { prompt_bytes: request.prompt_bytes(), answer_bytes: 0, input: None, output: None }
     }
 
     pub(super) fn see(&mut self, event: &Event) {
@@ -41,6 +41,11 @@ impl Meter {
             Event::Usage { input_tokens, output_tokens } => {
                 self.input = input_tokens.or(self.input);
                 self.output = output_tokens.or(self.output);
+            }
+            Event::ToolCalls(calls) => {
+                let bytes = calls.iter().map(ToolCall::bytes).sum();
+                self.answer_bytes = self.answer_bytes.saturating_add(bytes);
+                self.output = None;
             }
             Event::Finished { .. } => {}
         }
@@ -88,6 +93,16 @@ mod tests {
         // "hello" is 5 bytes: 2 tokens. The answer is 9 bytes: 3 tokens.
         let tokens = after(&[delta("12345"), delta("6789")]);
         assert_eq!(tokens, Tokens { input: 2, output: 3, provider_counted: false });
+    }
+
+    #[test]
+    fn calls_are_a_part_of_the_answer_and_tools_of_the_prompt() {
+        let call = ToolCall { id: "1234".to_owned(), name: "56".to_owned(), arguments: "78".to_owned() };
+        let tokens = after(&[Event::ToolCalls(vec![call])]);
+        assert_eq!(tokens, Tokens { input: 2, output: 2, provider_counted: false });
+        let asked = crate::testing::tools_request("m");
+        let bytes = Meter::new(&asked).prompt_bytes;
+        assert!(bytes > asked.tools.json.len() as u64 + 8, "{bytes}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A model process that follows a script: the real runtime.v1 service over a real socketpair, without the process.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use synesis_proto::runtime::v1;
@@ -21,6 +22,7 @@ pub(crate) struct ScriptedRuntime {
     ours: std::sync::Mutex<Option<UnixStream>>,
     cancelled: watch::Receiver<bool>,
     probes: watch::Receiver<usize>,
+    asked: watch::Receiver<Vec<v1::GenerateRequest>>,
     _serving: JoinSet<()>,
 }
 
@@ -34,22 +36,28 @@ impl ScriptedRuntime {
         Self::with(Manner::Stuck)
     }
 
+    /// A process whose engine has made no progress for so long, and that says so.
+    pub(crate) fn stalled(time: Duration) -> Self {
+        Self::with(Manner::Stalled(time))
+    }
+
     fn with(manner: Manner) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (sender, cancelled) = watch::channel(false);
         let (probed, probes) = watch::channel(0);
+        let (asking, asked) = watch::channel(Vec::new());
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             // The incoming stream must not end, or the server would stop taking requests.
             let incoming = stream::iter([Ok::<_, std::io::Error>(theirs)]).chain(stream::pending());
-            let service = RuntimeServer::new(Service { manner, cancelled: sender, probed });
+            let service = RuntimeServer::new(Service { manner, cancelled: sender, probed, asking });
             tonic::transport::Server::builder()
                 .add_service(service)
                 .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
-        Self { ours: std::sync::Mutex::new(Some(ours)), cancelled, probes, _serving: serving }
+        Self { ours: std::sync::Mutex::new(Some(ours)), cancelled, probes, asked, _serving: serving }
     }
 
     /// The gateway's end of the socketpair; there is one.
@@ -62,6 +70,11 @@ impl ScriptedRuntime {
         self.cancelled.clone().wait_for(|cancelled| *cancelled).await.unwrap();
     }
 
+    /// The first `count` answers that were asked for, as soon as they were.
+    pub(crate) async fn asked(&self, count: usize) -> Vec<v1::GenerateRequest> {
+        self.asked.clone().wait_for(|asked| asked.len() >= count).await.unwrap().clone()
+    }
+
     /// Waits until the process was asked `times` times how it is.
     pub(crate) async fn probed(&self, times: usize) {
         self.probes.clone().wait_for(|probes| *probes >= times).await.unwrap();
@@ -72,11 +85,13 @@ impl ScriptedRuntime {
 enum Manner {
     Answering,
     Stuck,
+    Stalled(Duration),
 }
 
 struct Service {
     manner: Manner,
     probed: watch::Sender<usize>,
+    asking: watch::Sender<Vec<v1::GenerateRequest>>,
     cancelled: watch::Sender<bool>,
 }
 
@@ -105,7 +120,9 @@ impl Runtime for Service {
         &self,
         request: Request<v1::GenerateRequest>,
     ) -> Result<Response<Self::GenerateStream>, Status> {
-        let Some(v1::generate_request::Input::Chat(chat)) = request.into_inner().input else {
+        let request = request.into_inner();
+        self.asking.send_modify(|asked| asked.push(request.clone()));
+        let Some(v1::generate_request::Input::Chat(chat)) = request.input else {
             return Err(Status::invalid_argument("the gateway asks with a chat"));
         };
         let said = chat.messages.last().unwrap().content.clone();
@@ -142,13 +159,17 @@ impl Runtime for Service {
         self.probed.send_modify(|probes| *probes += 1);
         match self.manner {
             Manner::Answering => Ok(Response::new(v1::HealthReply::default())),
+            Manner::Stalled(time) => {
+                let stalled_ms = time.as_millis().try_into().unwrap();
+                Ok(Response::new(v1::HealthReply { stalled_ms, ..v1::HealthReply::default() }))
+            }
             Manner::Stuck => std::future::pending().await,
         }
     }
 
     async fn load_model(&self, _: Request<v1::LoadModelRequest>) -> Result<Response<v1::ModelInfo>, Status> {
         match self.manner {
-            Manner::Answering => not_scripted(),
+            Manner::Answering | Manner::Stalled(_) => not_scripted(),
             Manner::Stuck => std::future::pending().await,
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::Channel;
 
-use super::{RuntimeSettings, State};
+use super::{Ready, RuntimeSettings, State, TemplateTools};
 
 /// How long the model process may take to leave when it is asked to.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -23,6 +23,9 @@ const LOAD_LIMIT: Duration = Duration::from_secs(600);
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// Probes in a row without an answer until the process counts as hung.
 const MISSED_PROBES: u32 = 3;
+/// With work and without a finished step for this long, the engine counts as hung, however well the rest answers. The
+/// longest step is a batch of a long prompt on a slow machine, which takes seconds.
+const STALLED: Duration = Duration::from_secs(120);
 
 /// The process: started, given its model, watched until it ends.
 pub(crate) struct RuntimeProcess {
@@ -53,6 +56,7 @@ impl RuntimeProcess {
             context_tokens: self.settings.context_tokens,
             threads: self.settings.threads,
             chat_template: self.settings.chat_template.clone(),
+            parallel: self.settings.parallel,
             ..v1::LoadModelRequest::default()
         };
         let info = tokio::select! {
@@ -64,10 +68,12 @@ impl RuntimeProcess {
             models = ?self.settings.models,
             architecture = %info.architecture,
             context_tokens = info.context_tokens,
+            parallel = info.parallel,
             pid = child.pid(),
             "model loaded"
         );
-        self.state.send_replace(State::Ready(client.clone()));
+        let tools = if info.template_takes_tools { TemplateTools::Shown } else { TemplateTools::Unknown };
+        self.state.send_replace(State::Ready(Ready { client: client.clone(), tools }));
         cx.ready();
         tokio::select! {
             () = stopping.cancelled() => Ok(()),
@@ -88,7 +94,7 @@ async fn load(
     }
 }
 
-/// Resolves when the process has left several probes in a row without an answer.
+/// Resolves when the process has left several probes in a row without an answer, or its engine makes no progress.
 async fn hung(mut client: RuntimeClient<Channel>, probe_every: Duration) {
     let mut times = interval(probe_every);
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -96,6 +102,7 @@ async fn hung(mut client: RuntimeClient<Channel>, probe_every: Duration) {
     while missed < MISSED_PROBES {
         times.tick().await;
         missed = match timeout(probe_every, client.health(v1::HealthRequest {})).await {
+            Ok(Ok(health)) if Duration::from_millis(health.get_ref().stalled_ms) > STALLED => return,
             Ok(Ok(_)) => 0,
             Ok(Err(_)) | Err(_) => missed + 1,
         };
@@ -145,6 +152,13 @@ mod tests {
         let process = ScriptedRuntime::stuck();
         hung(client(&process).await, Duration::from_millis(20)).await;
         process.probed(MISSED_PROBES as usize).await;
+    }
+
+    #[tokio::test]
+    async fn a_process_that_answers_while_its_engine_is_stuck_is_given_up() {
+        let process = ScriptedRuntime::stalled(Duration::from_secs(121));
+        hung(client(&process).await, Duration::from_millis(200)).await;
+        process.probed(1).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,11 +61,15 @@ fn no_temperature_means_greedy() {
 
 /// A provider in front of a scripted model process that is ready.
 async fn ready(process: &ScriptedRuntime) -> RuntimeModel {
+    ready_with(process, TemplateTools::Shown).await
+}
+
+async fn ready_with(process: &ScriptedRuntime, tools: TemplateTools) -> RuntimeModel {
     let client = RuntimeClient::new(channel::over(process.connect()).await.unwrap());
     RuntimeModel {
         models: vec!["m".to_owned()],
         stop: Vec::new(),
-        state: watch::channel(State::Ready(client)).1,
+        state: watch::channel(State::Ready(Ready { client, tools })).1,
     }
 }
 
@@ -90,6 +94,79 @@ async fn an_answer_is_counted_as_it_goes() {
     assert_eq!(said, [usage(None), counted("you said: ", 1), counted("hello", 2), usage(Some(2)), finished]);
 }
 
+#[test]
+fn penalties_alone_are_sampling_too() {
+    let mut request = crate::testing::request("m");
+    request.sampling.presence_penalty = Some(0.5);
+    let sampling = sampling(&request).unwrap();
+    assert_eq!((sampling.temperature, sampling.presence_penalty), (0.0, 0.5));
+}
+
+#[test]
+fn a_full_queue_says_when_to_come_back() {
+    let problem = Problem::new(Code::ResourceExhausted, reason::BUSY, "64 requests wait", "come back")
+        .retry_after(Duration::from_millis(1_500));
+    let busy = ProviderError::Busy {
+        message: "64 requests wait".to_owned(),
+        retry_after: Some(Duration::from_millis(1_500)),
+    };
+    assert_eq!(refusal(&problem.into()), busy);
+    assert!(busy.retryable());
+}
+
+#[tokio::test]
+async fn the_process_is_asked_for_the_device_with_tools_and_schema() {
+    let process = ScriptedRuntime::start();
+    let mut request = crate::testing::tools_request("m");
+    request.json_schema = Some(serde_json::json!({"type": "object"}));
+    let owner = request.owner.clone();
+    ready(&process).await.stream(request.clone()).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    let asked = process.asked(1).await.remove(0);
+    assert_eq!((asked.owner, asked.deterministic), (owner, false));
+    assert_eq!(
+        asked.constraint,
+        Some(v1::generate_request::Constraint::JsonSchema(r#"{"type":"object"}"#.to_owned()))
+    );
+    let Some(v1::generate_request::Input::Chat(chat)) = asked.input else { panic!("no chat") };
+    assert_eq!(chat.tools_json, request.tools.json);
+    let calls = serde_json::from_str::<serde_json::Value>(&chat.messages[1].tool_calls_json).unwrap();
+    assert_eq!(calls[0]["function"]["name"], "weather");
+    assert_eq!((chat.messages[2].role.as_str(), chat.messages[2].tool_call_id.as_str()), ("tool", "call_1"));
+}
+
+#[tokio::test]
+async fn a_template_that_knows_no_tools_gets_none_and_results_as_the_users_word() {
+    let process = ScriptedRuntime::start();
+    let model = ready_with(&process, TemplateTools::Unknown).await;
+    let mut request = crate::testing::tools_request("m");
+    let declined = model.stream(request.clone()).await.err();
+    assert!(matches!(declined, Some(ProviderError::Declined { .. })), "{declined:?}");
+    request.tools = crate::providers::tools::Tools::default();
+    model.stream(request).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    let asked = process.asked(1).await.remove(0);
+    let Some(v1::generate_request::Input::Chat(chat)) = asked.input else { panic!("no chat") };
+    let roles: Vec<&str> = chat.messages.iter().map(|message| message.role.as_str()).collect();
+    assert_eq!(roles, ["user", "assistant", "user", "user"]);
+    assert!(chat.messages[1].content.contains("weather") && chat.messages[1].tool_calls_json.is_empty());
+}
+
+#[tokio::test]
+async fn several_requests_are_in_the_process_at_the_same_time() {
+    let process = ScriptedRuntime::start();
+    let model = ready(&process).await;
+    let mut hanging = crate::testing::request("m");
+    hanging.messages[0].content = scripted_runtime::HANG.to_owned();
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = model.stream(hanging.clone()).await.unwrap();
+        stream.next().await.unwrap().unwrap();
+        streams.push(stream);
+    }
+    let said: Vec<Event> =
+        model.stream(crate::testing::request("m")).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(said.last(), Some(&Event::Finished { reason: FinishReason::Stop }));
+}
+
 #[tokio::test]
 async fn dropping_the_answer_cancels_it_in_the_process() {
     let process = ScriptedRuntime::start();
@@ -111,6 +188,7 @@ async fn a_model_that_does_not_come_up_is_told_with_its_reason() {
         chat_template: String::new(),
         context_tokens: 0,
         threads: 0,
+        parallel: 4,
     };
     let (model, process) = runtime(settings);
     process.state.send_replace(State::Away("the model process ended: killed by signal 9".to_owned()));
