@@ -4,6 +4,7 @@
 //! template, tokens), `engine` (one thread that owns the model), `llama` (the only unsafe code). Files are
 //! checked by [`gguf`] before llama.cpp sees them, because it aborts on some bad ones.
 
+pub mod arguments;
 mod constraint;
 mod engine;
 pub mod fit;
@@ -11,4 +12,5 @@ pub mod gguf;
 mod llama;
 pub mod logging;
 mod prompt;
+pub mod sandbox;
 pub mod serve;

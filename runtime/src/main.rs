@@ -1,43 +1,40 @@
-//! `synesis-runtime`, the model process: serves `runtime.v1` on its standard input, which the parent makes
-//! one end of a socketpair, and leaves when the parent's end closes. It has no configuration of its own.
+//! `synesis-runtime`, the model process: locks itself in, serves `runtime.v1` on its standard input, which the
+//! parent makes one end of a socketpair, and leaves when the parent's end closes.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
-use synesis_runtime::{logging, serve};
-
-const USAGE: &str = "\
-Usage: synesis-runtime [--version]
-
-The model process of Synesis. synesisd (or synesis-gateway) starts it with one end of a socketpair as standard
-input and speaks gRPC (runtime.v1) over it; there is nothing to run by hand.
-SYNESIS_LOG sets the log level: error, warn, info (default), debug or trace.";
+use synesis_runtime::arguments::{self, Command, Options, USAGE};
+use synesis_runtime::{fit, logging, sandbox, serve};
 
 /// The command line made no sense (EX_USAGE).
 const EXIT_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
-    match arguments.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
-        [] => run(),
-        ["--version" | "-V"] => {
+    match arguments::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Serve(options)) => run(&options),
+        Ok(Command::Version) => {
             println!("synesis-runtime {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        ["--help" | "-h"] => {
+        Ok(Command::Help) => {
             println!("{USAGE}");
             ExitCode::SUCCESS
         }
-        _ => {
-            eprintln!("{USAGE}");
+        Err(error) => {
+            eprintln!("synesis-runtime: {error}\n\n{USAGE}");
             ExitCode::from(EXIT_USAGE)
         }
     }
 }
 
-fn run() -> ExitCode {
+fn run(options: &Options) -> ExitCode {
     logging::init();
+    // Before there is a thread, and before anything is read that somebody else wrote.
+    if let Err(error) = sandbox::enter(&options.policy) {
+        tracing::error!(error = &error as &dyn std::error::Error, "the sandbox that is required is not there");
+        return ExitCode::FAILURE;
+    }
+    options.memory.into_iter().for_each(fit::set_ceiling);
     let stream = match serve::inherited_stream() {
         Ok(stream) => stream,
         Err(error) => {

@@ -3,8 +3,23 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::Bound;
+
+/// The limit of the command line, for every model of this process.
+static CEILING: OnceLock<u64> = OnceLock::new();
+
+/// Sets the most bytes this process may use in all, for its whole life. The first call counts.
+pub fn set_ceiling(bytes: u64) {
+    CEILING.get_or_init(|| bytes);
+}
+
+/// The smaller of the process's ceiling and `limit`, where 0 is none; 0 when there is neither.
+pub fn effective_limit(limit: u64) -> u64 {
+    let ceiling = CEILING.get().copied();
+    [Some(limit), ceiling].into_iter().flatten().filter(|bytes| *bytes > 0).min().unwrap_or(0)
+}
 
 /// Bytes that can be had, and what bounds them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,10 +30,11 @@ pub struct Available {
     pub bound: Bound,
 }
 
-/// What can be had now. `limit` is the most that this process may use in all; 0 is none. What cannot be read
-/// bounds nothing.
+/// What can be had now. `limit` is the most that this process may use in all; 0 is none, or the ceiling of the
+/// command line. What cannot be read bounds nothing.
 pub fn available(limit: u64) -> Available {
-    Sources { proc: Path::new("/proc"), cgroup: Path::new("/sys/fs/cgroup") }.available(limit)
+    Sources { proc: Path::new("/proc"), cgroup: Path::new("/sys/fs/cgroup") }
+        .available(effective_limit(limit))
 }
 
 /// Where the kernel's numbers are read; other folders in tests.
@@ -188,6 +204,15 @@ mod tests {
         assert_eq!(available(&folder, 0).bytes, u64::MAX);
         let odd = machine("nonsense\n0::/../../etc\n", &[("memory.max", "12 apples\n")]);
         assert_eq!(available(&odd, 0).bound, Bound::Machine);
+    }
+
+    #[test]
+    fn the_smaller_of_ceiling_and_limit_counts() {
+        assert_eq!((effective_limit(0), effective_limit(7)), (0, 7));
+        set_ceiling(u64::MAX - 1);
+        set_ceiling(5);
+        assert_eq!((effective_limit(0), effective_limit(7)), (u64::MAX - 1, 7));
+        assert_eq!(effective_limit(u64::MAX), u64::MAX - 1);
     }
 
     #[test]

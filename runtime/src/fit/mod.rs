@@ -9,7 +9,7 @@ mod available;
 use std::fmt;
 
 use crate::gguf::{ModelHeader, Shape};
-pub use available::{Available, available};
+pub use available::{Available, available, effective_limit, set_ceiling};
 
 /// Tokens that are computed at once, all sequences together (the engine's batch).
 const BATCH: u64 = 512;
@@ -26,6 +26,8 @@ const NUMBER: u64 = 4;
 /// A token of the vocabulary in llama.cpp's tables: its text twice, a score, its place in two maps, and its
 /// share of the merges.
 const TOKEN_ENTRY: u64 = 256;
+/// Stacks of the blocking pool and of the library's threads, eight megabytes of addresses each.
+const STACKS: u64 = 512 << 20;
 /// The process itself, the library's graph, and the allocator's slack.
 const PROCESS: u64 = 16 << 20;
 
@@ -119,6 +121,14 @@ pub fn check(
         return Err(TooLarge { estimate, bound: available.bound });
     }
     Ok(estimate)
+}
+
+/// What a limit of `bytes` allows the process to write to in all, for [`crate::sandbox::limit_memory`]. Two things
+/// are reserved and hardly ever touched, so they come on top: the logits of a batch in which every token has
+/// some, and the stacks of threads.
+pub fn data_limit(header: &ModelHeader, bytes: u64) -> u64 {
+    let logits = header.shape.vocabulary.saturating_mul(BATCH).saturating_mul(NUMBER);
+    bytes.saturating_add(logits).saturating_add(STACKS)
 }
 
 /// Every layer keeps the whole window, also one with a sliding window: a saved prefix needs it.
