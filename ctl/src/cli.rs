@@ -43,7 +43,7 @@ pub(crate) struct Globals {
     #[arg(long, short, global = true)]
     quiet: bool,
 
-    /// Give up when the daemon has not answered in full after this long: 250ms, 10s, 2m, 1h; 0 waits for ever. Default: 10s (60s for enroll, adapter swap, adapter off and billing verify; none for what streams: ask, --watch, redact --lines, adapter import, billing receipts)
+    /// Give up when the daemon has not answered in full after this long: 250ms, 10s, 2m, 1h; 0 waits for ever. Default: 10s (60s for enroll, adapter swap, adapter off and billing verify; none for what streams: ask, --watch, route --log and --replay, redact --lines, adapter import, billing receipts)
     #[arg(long, global = true, value_name = "TIME", value_parser = deadline::parse)]
     timeout: Option<Duration>,
 }

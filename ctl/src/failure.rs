@@ -63,6 +63,9 @@ pub(crate) enum Failure {
     /// The receipts do not prove what they should.
     #[error("the receipts do not verify: {0}")]
     Unverified(String),
+    /// Recorded decisions that are decided differently now, or cannot be decided.
+    #[error("{0}")]
+    NotReplayed(String),
     /// Whoever read standard output has left; nothing is wrong and nobody is there to be told.
     #[error("the reader of standard output left")]
     ReaderLeft,
@@ -103,6 +106,7 @@ impl Failure {
             Self::Protocol(_)
             | Self::ReceiptDamaged(_)
             | Self::Unverified(_)
+            | Self::NotReplayed(_)
             | Self::OutputFailed(_)
             | Self::NoRuntime(_) => Exit::Failed,
         }
@@ -126,9 +130,18 @@ impl Failure {
             Self::Protocol(_) => "PROTOCOL",
             Self::ReceiptDamaged(_) => "RECEIPT_DAMAGED",
             Self::Unverified(_) => "VERIFICATION_FAILED",
+            Self::NotReplayed(_) => "REPLAY_DIFFERS",
             Self::ReaderLeft => "READER_LEFT",
             Self::OutputFailed(_) => "OUTPUT_FAILED",
             Self::NoRuntime(_) => "NO_RUNTIME",
+        }
+    }
+
+    /// When to come back, for a refusal that passes by itself.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(problem) => problem.retry_after,
+            _ => None,
         }
     }
 
@@ -160,6 +173,9 @@ impl Failure {
             Self::ReceiptDamaged(_) => "run `synctl billing verify` to check all receipts",
             Self::Unverified(_) => {
                 "keep the daemon's state folder as it is and show this receipt to whoever runs the gateway"
+            }
+            Self::NotReplayed(_) => {
+                "replay with the synesisd that wrote the lines; if it is the same one, report this with the lines"
             }
             Self::ReaderLeft => "nothing",
             Self::OutputFailed(_) => "check that the disk has room and the output can be written to",
@@ -209,6 +225,7 @@ mod tests {
             (Failure::Protocol("what".to_owned()), 1),
             (Failure::ReceiptDamaged("what".to_owned()), 1),
             (Failure::Unverified("what".to_owned()), 1),
+            (Failure::NotReplayed("what".to_owned()), 1),
             (Failure::ReaderLeft, 0),
             (Failure::OutputFailed(io()), 1),
             (Failure::NoRuntime(io()), 1),

@@ -1,4 +1,4 @@
-//! What the user hands over: a prompt, a text, a key file. All are read here, on the user's side of the socket,
+//! What the user hands over: a prompt, a text, a small file. All are read here, on the user's side of the socket,
 //! because the daemon cannot open the user's files. Everything is bounded before it is read.
 
 use std::io::{self, IsTerminal};
@@ -12,8 +12,8 @@ use crate::failure::Failure;
 /// The longest text of one message. gRPC takes 4 MiB; the rest is room for the fields around it.
 pub(crate) const MAX_TEXT_BYTES: u64 = (4 << 20) - (64 << 10);
 
-/// Certificates and tokens are a few kilobytes.
-const MAX_KEY_FILE_BYTES: u64 = 1 << 20;
+/// Certificates, tokens and schemas are a few kilobytes.
+const MAX_SMALL_FILE_BYTES: u64 = 1 << 20;
 
 /// Where a text comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,10 +82,10 @@ pub(crate) async fn prompt(argument: Option<String>) -> Result<String, Failure> 
     }
 }
 
-/// A small text file: a certificate, a token.
-pub(crate) async fn key_file(path: &Path) -> Result<String, Failure> {
+/// A small text file: a certificate, a token, a schema.
+pub(crate) async fn small_file(path: &Path) -> Result<String, Failure> {
     let name = path.display().to_string();
-    read(open(path).await?, MAX_KEY_FILE_BYTES, &name, "check that it is the right file").await
+    read(open(path).await?, MAX_SMALL_FILE_BYTES, &name, "check that it is the right file").await
 }
 
 async fn read(

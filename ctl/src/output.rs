@@ -2,11 +2,13 @@
 //! to standard error.
 
 use std::io::{IsTerminal, Write as _};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::io::{AsyncWriteExt, Stdout};
 use tonic::Streaming;
 
+use crate::deadline;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::reader::Reader;
@@ -167,14 +169,30 @@ impl Output {
     pub(crate) fn report(&self, failure: &Failure) -> Exit {
         if !matches!(failure, Failure::ReaderLeft) {
             let message = failure.to_string();
-            report(self.format, failure.exit(), failure.reason(), &message, failure.next_step());
+            let next = Next { step: failure.next_step(), retry_after: failure.retry_after() };
+            report(self.format, failure.exit(), failure.reason(), &message, next);
         }
         failure.exit()
     }
 }
 
+/// What to do about an error, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Next<'a> {
+    pub(crate) step: &'a str,
+    /// Only of a refusal that passes by itself.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl<'a> From<&'a str> for Next<'a> {
+    fn from(step: &'a str) -> Self {
+        Self { step, retry_after: None }
+    }
+}
+
 /// One error in the form the reader asked for.
-pub(crate) fn report(format: Format, exit: Exit, reason: &str, message: &str, next_step: &str) {
+pub(crate) fn report<'a>(format: Format, exit: Exit, reason: &str, message: &str, next: impl Into<Next<'a>>) {
+    let next = next.into();
     #[derive(Serialize)]
     struct ErrorObject<'a> {
         r#type: &'static str,
@@ -182,6 +200,8 @@ pub(crate) fn report(format: Format, exit: Exit, reason: &str, message: &str, ne
         reason: &'a str,
         message: &'a str,
         next_step: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u128>,
         exit_code: u8,
     }
     let object = ErrorObject {
@@ -189,7 +209,8 @@ pub(crate) fn report(format: Format, exit: Exit, reason: &str, message: &str, ne
         schema: "synesis.error/1",
         reason,
         message,
-        next_step,
+        next_step: next.step,
+        retry_after_ms: next.retry_after.map(|time| time.as_millis()),
         exit_code: exit.code(),
     };
     let style = Style::of(&std::io::stderr());
@@ -197,7 +218,10 @@ pub(crate) fn report(format: Format, exit: Exit, reason: &str, message: &str, ne
         (Format::Json, Ok(line)) => to_stderr(&line),
         _ => {
             to_stderr(&format!("{} {}", style.error("error:"), printable(message)));
-            to_stderr(&format!("{} {}", style.strong("next:"), printable(next_step)));
+            to_stderr(&format!("{} {}", style.strong("next:"), printable(next.step)));
+            if let Some(time) = next.retry_after {
+                to_stderr(&format!("{} in {}", style.strong("retry:"), deadline::display(time)));
+            }
         }
     }
 }

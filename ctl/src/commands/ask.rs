@@ -3,7 +3,7 @@
 use serde::Serialize;
 use synesis_proto::control::v1::ask_event::Event;
 use synesis_proto::control::v1::done::Receipt;
-use synesis_proto::control::v1::{Done, Origin};
+use synesis_proto::control::v1::{Delta, Done, Origin, TokenLogprob};
 use synesis_proto::{Problem, reason};
 use tonic::Code;
 
@@ -31,8 +31,8 @@ pub(crate) async fn run(
             Some(Event::Delta(delta)) => match output.format() {
                 Format::Human => output.text(&delta.text).await?,
                 Format::Json => {
-                    output.json([Line::Delta { schema: SCHEMA, text: &delta.text }]).await?;
                     answer.push_str(&delta.text);
+                    output.json([Line::delta(delta)]).await?;
                 }
             },
             Some(Event::Done(event)) => done = Some(event),
@@ -87,7 +87,11 @@ fn footer(done: &Done, receipt: Option<&ReceiptJson>) -> String {
         "" => done.model.clone(),
         adapter => format!("{} + {adapter}", done.model),
     };
-    let tokens = format!("{} + {} tokens", usage.input_tokens, usage.output_tokens);
+    let cached = match done.cached_tokens {
+        0 => String::new(),
+        cached => format!(" ({cached} cached)"),
+    };
+    let tokens = format!("{}{cached} + {} tokens", usage.input_tokens, usage.output_tokens);
     let time =
         format!("{} (first after {})", units::duration(done.total_ms), units::duration(done.first_token_ms));
     let mut parts = vec![origin.to_owned(), model, tokens, time];
@@ -112,9 +116,40 @@ fn origin(done: &Done) -> Option<&'static str> {
 /// The JSON lines of the contract.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Line<'a> {
-    Delta { schema: &'static str, text: &'a str },
+enum Line {
+    Delta(DeltaLine),
     Done(Box<DoneLine>),
+}
+
+#[derive(Debug, Serialize)]
+struct DeltaLine {
+    schema: &'static str,
+    text: String,
+    /// Of the tokens since the last line; only with `--logprobs`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    logprobs: Vec<LogprobJson>,
+}
+
+/// A token and the natural logarithm of its probability. `token` is for reading: a token may be a part of a character,
+/// and then only `bytes` tells which.
+#[derive(Debug, Serialize)]
+struct LogprobJson {
+    token: String,
+    bytes: Vec<u8>,
+    logprob: f32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    top: Vec<LogprobJson>,
+}
+
+impl From<TokenLogprob> for LogprobJson {
+    fn from(token: TokenLogprob) -> Self {
+        Self {
+            logprob: token.logprob,
+            top: token.top.into_iter().map(Self::from).collect(),
+            bytes: token.token.to_vec(),
+            token: String::from_utf8_lossy(&token.token).into_owned(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -131,6 +166,13 @@ struct DoneLine {
     total_ms: u64,
     request_id: String,
     finish_reason: Option<String>,
+    /// The calls of tools, the array of the OpenAI API.
+    tool_calls: Option<serde_json::Value>,
+    /// Of a local answer's tokens, natural logarithm.
+    mean_logprob: Option<f32>,
+    /// Of the prompt, taken from an earlier request's cache.
+    cached_tokens: u32,
+    queued_ms: u64,
     unknown_placeholders: u32,
     receipt: Option<ReceiptJson>,
 }
@@ -141,7 +183,12 @@ struct UsageJson {
     output_tokens: u32,
 }
 
-impl Line<'_> {
+impl Line {
+    fn delta(delta: Delta) -> Self {
+        let logprobs = delta.logprobs.into_iter().map(LogprobJson::from).collect();
+        Self::Delta(DeltaLine { schema: SCHEMA, text: delta.text, logprobs })
+    }
+
     fn done(done: Done, text: String, receipt: Option<ReceiptJson>) -> Self {
         let usage = done.usage.unwrap_or_default();
         Self::Done(Box::new(DoneLine {
@@ -157,6 +204,10 @@ impl Line<'_> {
             total_ms: units::whole_ms(done.total_ms),
             request_id: done.request_id,
             finish_reason: present(done.finish_reason),
+            tool_calls: serde_json::from_str(&done.tool_calls_json).ok(),
+            mean_logprob: done.mean_logprob,
+            cached_tokens: done.cached_tokens,
+            queued_ms: units::whole_ms(done.queued_ms),
             unknown_placeholders: done.unknown_placeholders,
             receipt,
         }))

@@ -47,14 +47,14 @@ pub(crate) async fn enroll(
     context: &Context,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let ca_pem = input::key_file(&arguments.ca).await?;
+    let ca_pem = input::small_file(&arguments.ca).await?;
     if !ca_pem.contains("-----BEGIN CERTIFICATE-----") {
         return Err(Failure::BadInput {
             what: format!("{} holds no PEM certificate", arguments.ca.display()),
             next_step: "ask whoever runs the gateway for its CA certificate (a file with BEGIN CERTIFICATE)",
         });
     }
-    let token = input::key_file(&arguments.token_file).await?.trim().to_owned();
+    let token = input::small_file(&arguments.token_file).await?.trim().to_owned();
     if token.is_empty() {
         return Err(Failure::BadInput {
             what: format!("{} holds no token", arguments.token_file.display()),

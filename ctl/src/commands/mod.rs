@@ -44,8 +44,8 @@ pub(crate) enum Command {
     Vitals(vitals::VitalsArgs),
     /// Ask the model; the answer streams to standard output
     Ask(request::RequestArgs),
-    /// Show where a prompt would run and why; sends nothing
-    Route(request::RequestArgs),
+    /// Show where a prompt would run and why; sends nothing. With --log or --replay, look at decisions that were made
+    Route(route::RouteArgs),
     /// Show what would leave the device, span by span; sends nothing
     Redact(redact::RedactArgs),
     /// The tunnel to the gateway
@@ -78,7 +78,8 @@ impl Command {
             Self::Adapter(command) => command.patience(),
             Self::Billing(command) => command.patience(),
             Self::Ask(_) | Self::Completions(_) | Self::Man(_) => UNLIMITED,
-            Self::Unenroll(_) | Self::Route(_) | Self::Tunnel(_) | Self::Model(_) => QUICK,
+            Self::Route(arguments) => arguments.patience(),
+            Self::Unenroll(_) | Self::Tunnel(_) | Self::Model(_) => QUICK,
         }
     }
 

@@ -1,6 +1,9 @@
 //! The request that `ask` sends and `route` judges: one set of options, so that both mean the same.
 
+use std::path::Path;
+
 use clap::Args;
+use synesis_proto::control::v1::ask_request::Constraint;
 use synesis_proto::control::v1::{AskRequest, Message, Mode};
 
 use crate::failure::Failure;
@@ -24,9 +27,13 @@ pub(crate) struct RequestArgs {
     #[arg(long, group = "mode")]
     auto: bool,
 
-    /// Use this adapter for this request; `none` is the base model
+    /// Use this adapter for this request; `none` is the base model. Local answers only
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
+
+    /// Apply the adapter more or less strongly, 0 to 10; 1 is as it was trained. Local answers only
+    #[arg(long, value_name = "X", value_parser = adapter_scale)]
+    adapter_scale: Option<f32>,
 
     /// End the answer after so many tokens
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -44,6 +51,18 @@ pub(crate) struct RequestArgs {
     #[arg(long, value_name = "P", value_parser = top_p)]
     top_p: Option<f32>,
 
+    /// Sample only from the N likeliest tokens; 0 is all. Local answers only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    top_k: Option<u32>,
+
+    /// Sample only from tokens at least so likely, relative to the likeliest, 0 to 1. Local answers only
+    #[arg(long, value_name = "P", value_parser = min_p)]
+    min_p: Option<f32>,
+
+    /// Make tokens that were said less likely, up to 2; 0 and 1 do not. Local answers only
+    #[arg(long, value_name = "X", value_parser = repeat_penalty)]
+    repeat_penalty: Option<f32>,
+
     /// Make a random answer repeatable
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -55,6 +74,26 @@ pub(crate) struct RequestArgs {
     /// End the answer before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+
+    /// Answer with JSON that this JSON Schema allows: a file, or the schema itself when it begins with {; {} is any JSON
+    #[arg(long, value_name = "FILE|TEXT", conflicts_with = "grammar")]
+    json_schema: Option<String>,
+
+    /// Answer with text that this grammar allows (a file in the Lark dialect of llguidance). Local answers only
+    #[arg(long, value_name = "FILE")]
+    grammar: Option<String>,
+
+    /// With --json, tell the log probability of every token and of its N likeliest alternatives, 0 to 20. Local answers only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=20))]
+    logprobs: Option<u32>,
+
+    /// Make the same tokens whatever else the model is doing; slower when others ask too. Local answers only
+    #[arg(long)]
+    deterministic: bool,
+
+    /// Continue the prompt as it is, without a chat template; special tokens in it count. Local answers only
+    #[arg(long, conflicts_with_all = ["system", "session"])]
+    raw: bool,
 }
 
 impl RequestArgs {
@@ -64,6 +103,7 @@ impl RequestArgs {
     /// [`Failure::EmptyPrompt`], or why the prompt cannot be read.
     pub(crate) async fn into_request(self) -> Result<AskRequest, Failure> {
         let mode = self.mode();
+        let constraint = self.constraint().await?;
         let prompt = input::prompt(self.prompt).await?;
         let message = |role: &str, content| Message { role: role.to_owned(), content, ..Message::default() };
         let system = self.system.map(|content| message("system", content));
@@ -77,7 +117,27 @@ impl RequestArgs {
             seed: self.seed,
             session: self.session.unwrap_or_default(),
             stop: self.stop,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            constraint,
+            logprobs: self.logprobs,
+            deterministic: self.deterministic,
+            adapter_scale: self.adapter_scale,
+            raw: self.raw,
             ..AskRequest::default()
+        })
+    }
+
+    /// Read here, because the daemon cannot open the user's files.
+    async fn constraint(&self) -> Result<Option<Constraint>, Failure> {
+        Ok(match (&self.json_schema, &self.grammar) {
+            (Some(schema), _) if schema.trim_start().starts_with('{') => {
+                Some(Constraint::JsonSchema(schema.clone()))
+            }
+            (Some(file), _) => Some(Constraint::JsonSchema(input::small_file(Path::new(file)).await?)),
+            (None, Some(file)) => Some(Constraint::Grammar(input::small_file(Path::new(file)).await?)),
+            (None, None) => None,
         })
     }
 
@@ -93,15 +153,31 @@ impl RequestArgs {
 }
 
 fn temperature(text: &str) -> Result<f32, String> {
-    number(text)
-        .filter(|value| (0.0..=2.0).contains(value))
-        .ok_or_else(|| "expected a number from 0 to 2".to_owned())
+    within(text, 0.0, 2.0)
+}
+
+fn min_p(text: &str) -> Result<f32, String> {
+    within(text, 0.0, 1.0)
+}
+
+fn repeat_penalty(text: &str) -> Result<f32, String> {
+    within(text, 0.0, 2.0)
+}
+
+fn adapter_scale(text: &str) -> Result<f32, String> {
+    within(text, 0.0, 10.0)
 }
 
 fn top_p(text: &str) -> Result<f32, String> {
     number(text)
         .filter(|value| *value > 0.0 && *value <= 1.0)
         .ok_or_else(|| "expected a number above 0 and up to 1".to_owned())
+}
+
+fn within(text: &str, least: f32, most: f32) -> Result<f32, String> {
+    number(text)
+        .filter(|value| (least..=most).contains(value))
+        .ok_or_else(|| format!("expected a number from {least} to {most}"))
 }
 
 fn number(text: &str) -> Option<f32> {
@@ -119,5 +195,7 @@ mod tests {
         }
         assert_eq!([temperature("0"), temperature("2"), top_p("1")], [Ok(0.0), Ok(2.0), Ok(1.0)]);
         assert!(top_p("0").is_err() && top_p("1.1").is_err());
+        assert!(min_p("1.1").is_err() && repeat_penalty("-1").is_err() && adapter_scale("NaN").is_err());
+        assert_eq!([min_p("1"), repeat_penalty("2"), adapter_scale("10")], [Ok(1.0), Ok(2.0), Ok(10.0)]);
     }
 }

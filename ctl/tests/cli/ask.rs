@@ -70,7 +70,8 @@ fn json_streams_deltas_and_ends_with_the_whole_answer() {
         "type": "done", "schema": "synesis.ask/1", "text": "Hello", "origin": "local", "reason": "POLICY_LOCAL",
         "model": "smol", "adapter": null, "adapter_generation": 0,
         "usage": {"input_tokens": 12, "output_tokens": 34}, "first_token_ms": 1, "total_ms": 851,
-        "request_id": REQUEST, "finish_reason": "stop", "unknown_placeholders": 0, "receipt": null,
+        "request_id": REQUEST, "finish_reason": "stop", "tool_calls": null, "mean_logprob": null, "cached_tokens": 0,
+        "queued_ms": 0, "unknown_placeholders": 0, "receipt": null,
     });
     assert_eq!(lines[1], expected);
     assert_eq!(ended.stderr, "");
@@ -139,7 +140,8 @@ fn a_prompt_beyond_the_limit_is_refused() {
 fn every_option_reaches_the_daemon() {
     let fake = answering(vec![delta("a"), done(local())]);
     let line = "ask --cloud --adapter legal --max-tokens 9 --system terse --temperature 0.5 --top-p 0.9 --seed 7 \
-                --session s1 --stop A --stop B question";
+                --session s1 --stop A --stop B --top-k 40 --min-p 0.1 --repeat-penalty 1.1 --logprobs 2 --deterministic \
+                --adapter-scale 0.5 --json-schema {} question";
     synctl(&fake.socket, &line.split_whitespace().collect::<Vec<_>>()).expect(0);
     let message = |role: &str, content: &str| Message {
         role: role.into(),
@@ -156,9 +158,83 @@ fn every_option_reaches_the_daemon() {
         seed: Some(7),
         session: "s1".into(),
         stop: vec!["A".into(), "B".into()],
+        top_k: Some(40),
+        min_p: Some(0.1),
+        repeat_penalty: Some(1.1),
+        logprobs: Some(2),
+        deterministic: true,
+        adapter_scale: Some(0.5),
+        constraint: Some(ask_request::Constraint::JsonSchema("{}".into())),
         ..AskRequest::default()
     };
     assert_eq!(request_of(&fake), expected);
+}
+
+#[test]
+fn a_schema_and_a_grammar_are_read_from_the_users_files() {
+    let fake = answering(vec![delta("a"), done(local())]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("constraint");
+    std::fs::write(&file, "start: /[a-z]+/").unwrap();
+    let path = file.to_str().unwrap();
+    synctl(&fake.socket, &["ask", "hi", "--grammar", path]).expect(0);
+    let grammar = ask_request::Constraint::Grammar("start: /[a-z]+/".into());
+    assert_eq!(request_of(&fake).constraint, Some(grammar));
+    synctl(&fake.socket, &["ask", "hi", "--json-schema", path]).expect(0);
+    let schema = ask_request::Constraint::JsonSchema("start: /[a-z]+/".into());
+    assert_eq!(request_of(&fake).constraint, Some(schema), "the daemon judges it");
+    synctl(&fake.socket, &["ask", "hi", "--grammar", "/does/not/exist"]).expect_failure(9, "cannot read");
+}
+
+#[test]
+fn flags_that_exclude_each_other_are_refused_before_anyone_is_asked() {
+    let fake = answering(vec![done(local())]);
+    for line in [
+        "ask hi --raw --session s",
+        "ask hi --raw --system s",
+        "ask hi --json-schema {} --grammar f",
+        "ask hi --logprobs 21",
+        "route --log hi",
+        "route --log --replay",
+        "route --replay f --local",
+        "route hi --limit 3",
+    ] {
+        synctl(&fake.socket, &line.split(' ').collect::<Vec<_>>()).expect(2);
+    }
+    assert!(fake.asked().is_empty());
+}
+
+#[test]
+fn log_probabilities_come_with_the_text_they_belong_to() {
+    let top = vec![
+        TokenLogprob { token: b"Hel".as_slice().into(), logprob: -0.5, top: Vec::new() },
+        TokenLogprob { token: b"\xf0\x9f".as_slice().into(), logprob: -1.5, top: Vec::new() },
+    ];
+    let token = TokenLogprob { token: b"Hel".as_slice().into(), logprob: -0.5, top };
+    let piece = Delta { text: "Hel".into(), logprobs: vec![token] };
+    let piece = AskEvent { event: Some(ask_event::Event::Delta(piece)) };
+    let fake = answering(vec![Step::Send(piece), done(Done { mean_logprob: Some(-0.5), ..local() })]);
+    let lines = synctl(&fake.socket, &["ask", "hi", "--json", "--logprobs", "2"]).expect(0).objects();
+    let expected = json!([{
+        "token": "Hel", "bytes": [72, 101, 108], "logprob": -0.5,
+        "top": [
+            {"token": "Hel", "bytes": [72, 101, 108], "logprob": -0.5},
+            {"token": "\u{fffd}", "bytes": [240, 159], "logprob": -1.5},
+        ],
+    }]);
+    assert_eq!(lines[0]["logprobs"], expected);
+    assert_eq!(*at(&lines[1], "mean_logprob"), json!(-0.5));
+}
+
+#[test]
+fn a_busy_model_says_when_to_come_back() {
+    let problem = Problem::new(Code::ResourceExhausted, reason::BUSY, "the queue is full", "try again later");
+    let problem = problem.retry_after(std::time::Duration::from_millis(1_500));
+    let fake = answering(vec![Step::Fail(problem)]);
+    let ended = synctl(&fake.socket, &["ask", "hi"]).expect(1);
+    assert!(ended.stderr.ends_with("next: try again later\nretry: in 1500 ms\n"), "{}", ended.stderr);
+    let ended = synctl(&fake.socket, &["ask", "hi", "--json"]).expect(1);
+    assert_eq!(ended.error()["retry_after_ms"], json!(1_500));
 }
 
 #[test]
@@ -245,6 +321,7 @@ fn route_tells_where_and_why_and_sends_the_same_request() {
         reason: "PROMPT_TOO_LONG".into(),
         explanation: "the prompt does not fit the local model".into(),
         input_tokens: 3_000,
+        inputs_json: r#"{"model":"ready","memory_ppm":410000,"wait_ms":null}"#.into(),
         ..RouteReply::default()
     };
     let fake = Fake::start(Script { route, ..Script::default() });
@@ -252,9 +329,48 @@ fn route_tells_where_and_why_and_sends_the_same_request() {
     let expected = json!({
         "schema": "synesis.route/1", "decision": "cloud", "reason": "PROMPT_TOO_LONG",
         "explanation": "the prompt does not fit the local model", "next_step": null, "input_tokens": 3_000,
+        "inputs": {"model": "ready", "memory_ppm": 410_000, "wait_ms": null},
     });
     assert_eq!(object, expected);
     assert_eq!(request_of(&fake).mode(), Mode::Auto);
     let human = synctl(&fake.socket, &["route", "hi"]).expect(0);
     assert!(human.stdout.starts_with("cloud  the prompt does not fit"), "{}", human.stdout);
+    assert!(human.stdout.contains("memory") && human.stdout.contains("0.410"), "{}", human.stdout);
+}
+
+#[test]
+fn the_log_is_printed_for_people_and_to_the_letter_for_a_replay() {
+    let json = r#"{"version":1,"request_id":"01","at":"T","evidence":[],"decision":"local","reason":"local_can_answer"}"#;
+    let decisions = vec![Decision { json: json.into() }];
+    let fake = Fake::start(Script { decisions, ..Script::default() });
+    assert_eq!(synctl(&fake.socket, &["route", "--log", "--json"]).expect(0).stdout, format!("{json}\n"));
+    let human = synctl(&fake.socket, &["route", "--log", "--limit", "3"]).expect(0).stdout;
+    assert!(human.starts_with("T ") && human.contains("local_can_answer"), "{human}");
+}
+
+#[test]
+fn a_replay_compares_line_by_line_and_fails_when_one_differs_or_is_damaged() {
+    let same = Replayed {
+        request_id: "01".into(),
+        recorded: "local local_can_answer".into(),
+        decided: "local local_can_answer".into(),
+        same: true,
+        fault: String::new(),
+    };
+    let other = Replayed { decided: "cloud policy_cloud".into(), same: false, ..same.clone() };
+    let damaged = Replayed { fault: "the line is damaged".into(), ..Replayed::default() };
+    let replaying = |replayed| Fake::start(Script { replayed, ..Script::default() });
+
+    let fake = replaying(vec![same.clone()]);
+    let ended = synctl(&fake.socket, &["route", "--replay"]).expect(0);
+    assert_eq!(ended.stdout, "same       01  local local_can_answer\n");
+
+    for bad in [other, damaged] {
+        let fake = replaying(vec![same.clone(), bad]);
+        let ended =
+            synctl_with_input(&fake.socket, &["route", "--replay", "-", "--json"], b"{}\n{}\n").expect(1);
+        assert_eq!(ended.objects().len(), 2);
+        assert_eq!(ended.error()["reason"], "REPLAY_DIFFERS");
+    }
+    synctl(&fake.socket, &["route", "--replay", "/does/not/exist"]).expect_failure(9, "cannot read");
 }
