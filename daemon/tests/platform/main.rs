@@ -12,4 +12,5 @@ mod adapters;
 mod fixture;
 mod identity;
 mod model;
+mod openai;
 mod socket;
