@@ -1,13 +1,18 @@
 //! Adapters on a running model: taking in, swapping, and what a crash of the process does to them.
 
 use std::fs;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
 use synesis_proto::runtime::v1::GenerateRequest;
 use synesis_supervise::{HealthBoard, Running, Spec, State, Supervisor};
-use synesisd::adapters::{Adapter, AdapterError, AdapterKeeper, AdapterSpec, AdaptersHandle};
+use synesisd::adapters::{
+    Adapter, AdapterError, AdapterKeeper, AdapterSpec, AdaptersHandle, Format, Heat, Import, Listed, Part,
+    Piece,
+};
+use synesisd::config::WhenFull;
 use synesisd::model::{ModelError, ModelHandle, ModelState, RuntimeProcess};
 
 use super::fixture::{Scene, ask, deadly_prompt, prompt, ready, until};
@@ -21,14 +26,23 @@ struct Stage {
 }
 
 async fn stage(scene: Scene) -> Stage {
+    stage_with(scene, |_| {}).await
+}
+
+async fn stage_with(scene: Scene, change: impl FnOnce(&mut AdapterSpec)) -> Stage {
     let board = HealthBoard::new();
     let (process, model) = RuntimeProcess::new(scene.spec());
-    let spec = AdapterSpec { folder: scene.path("adapters"), max_bytes: 64 };
-    let (keeper, adapters) = AdapterKeeper::open(&spec, model.clone()).unwrap();
-    let backoff = synesis_supervise::Backoff {
-        base: std::time::Duration::from_millis(1),
-        cap: std::time::Duration::from_millis(5),
+    let mut spec = AdapterSpec {
+        folder: scene.path("adapters"),
+        max_bytes: 64,
+        max_total_bytes: 1024,
+        when_full: WhenFull::Refuse,
+        max_loaded: 8,
     };
+    change(&mut spec);
+    let (keeper, adapters) = AdapterKeeper::open(&spec, model.clone()).unwrap();
+    let backoff =
+        synesis_supervise::Backoff { base: Duration::from_millis(1), cap: Duration::from_millis(5) };
     let running = Supervisor::new(board.clone())
         .add(Spec::degradable("runtime").backoff(backoff), process)
         .add(Spec::degradable("adapters"), keeper)
@@ -38,17 +52,60 @@ async fn stage(scene: Scene) -> Stage {
     Stage { scene, model, adapters, board, running }
 }
 
+fn piece(part: Part, text: &str) -> Option<Piece> {
+    Some(Piece { part, data: Bytes::from(text.to_owned()) })
+}
+
+fn named(name: &str) -> Import {
+    Import { name: name.to_owned(), source: format!("/home/ann/{name}"), uid: Some(1000) }
+}
+
 impl Stage {
     async fn import(&self, name: &str, text: &str) -> Result<Adapter, AdapterError> {
-        let bytes = Some(Bytes::from(text.to_owned()));
-        self.adapters.import(name, stream::iter([bytes])).await
+        self.adapters.import(named(name), stream::iter([piece(Part::Gguf, text)])).await
+    }
+
+    async fn import_peft(&self, name: &str, config: &str, weights: &str) -> Result<Adapter, AdapterError> {
+        let pieces = [piece(Part::PeftConfig, config), piece(Part::PeftWeights, weights)];
+        self.adapters.import(named(name), stream::iter(pieces)).await
     }
 
     /// What a request that names `adapter` is answered with.
     async fn ask_with(&self, adapter: &str) -> String {
-        let resolved = self.adapters.resolve(adapter).await.unwrap();
-        let adapter_id = resolved.as_ref().map(|adapter| adapter.id.clone()).unwrap_or_default();
+        let pinned = self.adapters.pin(adapter).await.unwrap();
+        let adapter_id = pinned.adapter.as_ref().map(|adapter| adapter.id.clone()).unwrap_or_default();
         ask(&self.model, GenerateRequest { adapter_id, ..prompt("hi") }).await.unwrap()
+    }
+
+    fn listed(&self, name: &str) -> Listed {
+        let (listed, _) = self.adapters.list();
+        listed.into_iter().find(|listed| listed.adapter.name.as_str() == name).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.adapters.list().0.into_iter().map(|listed| listed.adapter.name.to_string()).collect()
+    }
+
+    fn loaded(&self) -> Vec<String> {
+        let (listed, _) = self.adapters.list();
+        listed
+            .into_iter()
+            .filter(|listed| listed.loaded)
+            .map(|listed| listed.adapter.name.to_string())
+            .collect()
+    }
+
+    /// Files in the store, and those on their way into it.
+    fn files(&self) -> (usize, usize) {
+        let folder = self.scene.path("adapters");
+        let count = |folder: &std::path::Path, extension: Option<&str>| {
+            let files = fs::read_dir(folder).map_or_else(|_| Vec::new(), |files| files.flatten().collect());
+            let counted = |path: &std::path::PathBuf| {
+                extension.is_none_or(|wanted| path.extension().is_some_and(|found| found == wanted))
+            };
+            files.iter().map(fs::DirEntry::path).filter(counted).count()
+        };
+        (count(&folder, Some("gguf")), count(&folder.join(".staging"), None))
     }
 }
 
@@ -64,7 +121,7 @@ async fn a_swap_takes_effect_for_new_requests_and_off_brings_the_base_back() {
     assert_eq!(stage.ask_with("").await, "base: hi");
     let swapped = stage.adapters.swap("one", Some(0)).await.unwrap();
     assert_eq!((swapped.generation, swapped.previous), (1, None));
-    let pinned = stage.adapters.resolve("").await.unwrap().unwrap();
+    let pinned = stage.adapters.pin("").await.unwrap().adapter.unwrap();
     let swapped = stage.adapters.swap("two", None).await.unwrap();
     assert_eq!((swapped.generation, swapped.previous.unwrap().to_string()), (2, "one".to_owned()));
     assert_eq!(stage.ask_with("").await, answer_of(&two));
@@ -110,7 +167,7 @@ async fn importing_checks_everything_and_the_same_again_is_a_success() {
         matches!(&misfit, AdapterError::Model(ModelError::Refused(problem)) if problem.reason == "ADAPTER_INVALID")
     );
     let large = stage.import("large", &"x".repeat(65)).await.unwrap_err();
-    assert!(matches!(large, AdapterError::TooLarge { limit: 64 }), "{large}");
+    assert!(matches!(large, AdapterError::TooLarge { limit: 64, .. }), "{large}");
     let bad_name = stage.import("../one", "adapter one").await.unwrap_err();
     assert!(matches!(bad_name, AdapterError::Name(_)), "{bad_name}");
     assert_eq!(stage.adapters.snapshot().borrow().adapters, [first]);
@@ -130,7 +187,7 @@ async fn the_active_adapter_cannot_be_removed_and_others_can() {
     stage.adapters.off(None).await.unwrap();
     stage.adapters.remove("one").await.unwrap();
     assert!(!file.exists());
-    assert!(matches!(stage.adapters.resolve("one").await, Err(AdapterError::NotFound(_))));
+    assert!(matches!(stage.adapters.pin("one").await, Err(AdapterError::NotFound(_))));
 }
 
 #[tokio::test]
@@ -144,7 +201,7 @@ async fn the_active_adapter_is_back_after_a_crash_and_after_a_restart() {
 
     let after = stage(before.scene).await;
     ready(&after.model).await;
-    let resolved = after.adapters.resolve("").await.unwrap().unwrap();
+    let resolved = after.adapters.pin("").await.unwrap().adapter.unwrap();
     assert_eq!((resolved.name.as_str(), resolved.generation), ("one", 1));
     assert_eq!(after.ask_with("").await, answer_of(&one), "after a restart of the daemon");
 }
@@ -183,4 +240,176 @@ async fn an_active_adapter_that_kills_the_process_at_every_restart_is_left_out_a
     fs::remove_file(&trigger).unwrap();
     stage.adapters.swap("one", None).await.unwrap();
     board.wait_for(|rows| rows[1].state == State::Ready).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_peft_adapter_is_converted_and_its_origin_is_kept_across_a_restart() {
+    let before = stage(Scene::new(&json!({}))).await;
+    let adapter = before.import_peft("tone", "{}", "tone weights").await.unwrap();
+    assert_eq!((adapter.origin.format, adapter.origin.imported_by), (Format::Peft, Some(1000)));
+    assert_eq!(adapter.origin.source, "/home/ann/tone");
+    assert_eq!(adapter.origin.weights_sha256.as_ref().map(String::len), Some(64));
+    assert_eq!(before.files(), (1, 0), "one file in the store, none on the way");
+    before.adapters.swap("tone", None).await.unwrap();
+    assert_eq!(before.ask_with("").await, answer_of(&adapter));
+    assert_eq!(before.import_peft("tone", "{}", "tone weights").await.unwrap(), adapter, "the same again");
+    assert!(before.running.stop().await.is_clean());
+    let used = before.adapters.list().0[0].last_used;
+
+    let after = stage(before.scene).await;
+    let listed = after.listed("tone");
+    assert_eq!(listed.adapter, adapter);
+    assert!(used.is_some() && listed.last_used == used, "when it was used is known after a stop");
+}
+
+#[tokio::test]
+async fn a_peft_adapter_that_is_refused_leaves_nothing_behind() {
+    let stage = stage(Scene::new(&json!({}))).await;
+    for (config, weights) in [("refuse", "weights"), ("{}", "refuse"), ("{}", "for another")] {
+        let refused = stage.import_peft("tone", config, weights).await.unwrap_err();
+        let invalid = |error: &AdapterError| matches!(error, AdapterError::Model(ModelError::Refused(problem)) if problem.reason == "ADAPTER_INVALID");
+        assert!(invalid(&refused), "{refused}");
+    }
+    let alone = [piece(Part::PeftConfig, "{}")];
+    let alone = stage.adapters.import(named("tone"), stream::iter(alone)).await.unwrap_err();
+    assert!(matches!(alone, AdapterError::Parts(_)), "{alone}");
+    assert_eq!((stage.names(), stage.files()), (vec![], (0, 0)));
+}
+
+#[tokio::test]
+async fn an_import_without_a_model_is_refused_before_anything_is_received() {
+    let stage = stage(Scene::new(&json!({"load": "refuse"}))).await;
+    until(&stage.model, |status| status.state == ModelState::Failed).await;
+    let never = stream::pending();
+    let refused = stage.adapters.import(named("tone"), never).await.unwrap_err();
+    assert!(matches!(refused, AdapterError::NeedsModel { .. }), "{refused}");
+    assert!(refused.to_string().contains("checked against the loaded model"), "{refused}");
+    assert_eq!(stage.files(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_an_import_and_says_what_to_remove() {
+    let stage = stage_with(Scene::new(&json!({})), |spec| spec.max_total_bytes = 24).await;
+    stage.import("one", "adapter one").await.unwrap();
+    stage.import("copy", "adapter one").await.expect("the same bytes take no room");
+    stage.import("two", "adapter two").await.unwrap();
+    let full = stage.import("three", "adapter three").await.unwrap_err();
+    let AdapterError::Full(full) = full else { panic!("{full}") };
+    assert_eq!((full.needed, full.used, full.limit), (13, 22, 24));
+    let names: Vec<&str> = full.removable.iter().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["copy", "one"], "both names of the file that would make room");
+    assert_eq!(stage.files(), (2, 0));
+}
+
+#[tokio::test]
+async fn a_full_store_that_may_evict_lets_the_least_recently_used_go() {
+    let stage = stage_with(Scene::new(&json!({})), |spec| {
+        spec.max_total_bytes = 36;
+        spec.when_full = WhenFull::Evict;
+    })
+    .await;
+    for name in ["one", "two", "six"] {
+        stage.import(name, &format!("adapter {name}")).await.unwrap();
+    }
+    stage.adapters.swap("one", None).await.unwrap();
+    let in_use = stage.adapters.pin("two").await.unwrap();
+    stage.ask_with("six").await;
+    stage.import("ten", "adapter ten").await.unwrap();
+    assert_eq!(stage.names(), ["one", "ten", "two"], "one is active and two is in use");
+    assert_eq!(stage.files(), (3, 0));
+    assert_eq!(stage.loaded(), ["one", "two"]);
+    drop(in_use);
+    stage.import("new", "adapter new").await.unwrap();
+    assert_eq!(stage.names(), ["new", "one", "ten"], "two was used before ten was imported");
+}
+
+#[tokio::test]
+async fn memory_keeps_no_more_adapters_than_configured_and_never_lets_the_active_one_go() {
+    let stage = stage_with(Scene::new(&json!({})), |spec| spec.max_loaded = 2).await;
+    for name in ["one", "two", "six"] {
+        stage.import(name, &format!("adapter {name}")).await.unwrap();
+    }
+    stage.adapters.swap("one", None).await.unwrap();
+    stage.ask_with("two").await;
+    assert_eq!(stage.loaded(), ["one", "two"]);
+    stage.ask_with("six").await;
+    // The keeper unloads after it has answered; the next thing it does comes after that.
+    stage.adapters.swap("one", None).await.unwrap();
+    assert_eq!(stage.loaded(), ["one", "six"]);
+    stage.ask_with("two").await;
+    stage.adapters.swap("one", None).await.unwrap();
+    assert_eq!(stage.loaded(), ["one", "two"], "it is loaded again when it is asked for");
+}
+
+#[tokio::test]
+async fn a_swap_says_whether_the_adapter_was_hot() {
+    let stage = stage(Scene::new(&json!({}))).await;
+    stage.import("one", "adapter one").await.unwrap();
+    stage.import("two", "adapter two").await.unwrap();
+    stage.adapters.asked(Some("be brief"));
+    let heat = async |name| stage.adapters.swap(name, None).await.unwrap().heat;
+    assert_eq!(heat("one").await, Heat::Cold);
+    assert_eq!(heat("two").await, Heat::Cold);
+    assert_eq!(heat("one").await, Heat::Hot, "it was loaded and warmed before");
+    assert_eq!(heat("two").await, Heat::Hot);
+}
+
+#[tokio::test]
+async fn of_two_swaps_at_one_generation_exactly_one_wins() {
+    let stage = stage(Scene::new(&json!({}))).await;
+    stage.import("one", "adapter one").await.unwrap();
+    stage.import("two", "adapter two").await.unwrap();
+    let mut generation = 0;
+    for _ in 0..8 {
+        let (one, two) = tokio::join!(
+            stage.adapters.swap("one", Some(generation)),
+            stage.adapters.swap("two", Some(generation))
+        );
+        let (won, lost) = match (one, two) {
+            (Ok(won), Err(lost)) | (Err(lost), Ok(won)) => (won, lost),
+            both => panic!("{both:?}"),
+        };
+        assert!(matches!(lost, AdapterError::GenerationChanged { .. }), "{lost}");
+        let pinned = stage.adapters.pin("").await.unwrap();
+        assert_eq!(pinned.adapter.map(|adapter| adapter.name), won.active.map(String::from));
+        stage.adapters.off(None).await.unwrap();
+        generation = stage.adapters.snapshot().borrow().generation;
+    }
+}
+
+#[tokio::test]
+async fn a_swap_whose_process_dies_half_way_changes_nothing_and_the_next_one_works() {
+    let stage = stage(Scene::new(&json!({"warm": "abort"}))).await;
+    let one = stage.import("one", "adapter one").await.unwrap();
+    let error = stage.adapters.swap("one", None).await.unwrap_err();
+    assert!(matches!(error, AdapterError::Model(ModelError::Crashed)), "{error}");
+    let base = stage.adapters.pin("").await.unwrap();
+    assert!(base.adapter.is_none() && base.generation == 0, "{base:?}");
+    // The process that comes up next reads the script again.
+    stage.scene.rewrite(&json!({}));
+    until(&stage.model, |status| status.state != ModelState::Ready).await;
+    ready(&stage.model).await;
+    while let Err(error) = stage.adapters.swap("one", Some(0)).await {
+        // It may have come up with the old script once more.
+        assert!(matches!(error, AdapterError::Model(ModelError::Crashed)), "{error}");
+    }
+    assert_eq!(stage.ask_with("").await, answer_of(&one));
+}
+
+#[tokio::test]
+async fn an_adapter_for_another_model_is_shown_with_the_reason_and_cannot_be_swapped_to() {
+    let before = stage(Scene::new(&json!({"architecture": "llama"}))).await;
+    before.import("tone", "a tone").await.unwrap();
+    assert_eq!(before.listed("tone").unusable, None);
+    assert!(before.running.stop().await.is_clean());
+    before.scene.rewrite(&json!({"architecture": "gemma3"}));
+    let after = stage(before.scene).await;
+    ready(&after.model).await;
+    let why = after.listed("tone").unusable.unwrap();
+    assert_eq!(why, "it was made for llama models, the loaded model is gemma3");
+    let refused = after.adapters.swap("tone", None).await.unwrap_err();
+    assert!(refused.to_string().ends_with(&why), "{refused}");
+    let named = after.adapters.pin("tone").await.unwrap_err();
+    assert!(matches!(named, AdapterError::Unusable { .. }), "{named}");
+    assert_eq!(after.adapters.snapshot().borrow().generation, 0);
 }

@@ -4,6 +4,7 @@
 //! ```json
 //! { "load": "ok | refuse | abort | hang",
 //!   "health": "ok | hang | stalled",
+//!   "warm": "ok | abort",
 //!   "estimate": "ok | refuse | abort",
 //!   "memory": { "weights": 1, "available": 2 },
 //!   "architecture": "script",
@@ -229,6 +230,9 @@ impl Runtime for Scripted {
     }
 
     async fn warm(&self, request: Request<WarmRequest>) -> Result<Response<WarmReply>, Status> {
+        if self.says("warm") == "abort" {
+            std::process::abort();
+        }
         let request = request.into_inner();
         if !request.adapter_id.is_empty() && !self.state().adapters.contains(&request.adapter_id) {
             return Err(invalid(reason::ADAPTER_NOT_FOUND, "the adapter is not loaded"));
