@@ -11,6 +11,7 @@ pub mod fit;
 pub mod gguf;
 mod llama;
 pub mod logging;
+pub mod peft;
 mod prompt;
 pub mod sandbox;
 pub mod serve;

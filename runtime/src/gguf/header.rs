@@ -17,6 +17,7 @@ const ALIGNMENT_LIMIT: u32 = 1 << 20;
 pub struct Header {
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Tensor>,
+    data_start: u64,
     file_bytes: u64,
 }
 
@@ -62,7 +63,7 @@ impl Header {
                 return Err(GgufError::TruncatedData { tensor: name.clone(), end, length: file_bytes });
             }
         }
-        Ok(Self { metadata, tensors, file_bytes })
+        Ok(Self { metadata, tensors, data_start, file_bytes })
     }
 
     /// A metadata value.
@@ -78,6 +79,11 @@ impl Header {
     /// All tensors by name.
     pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.tensors
+    }
+
+    /// Where the data section begins, from the start of the file; offsets of tensors count from there.
+    pub fn data_start(&self) -> u64 {
+        self.data_start
     }
 
     /// Length of the whole file.
