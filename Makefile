@@ -24,7 +24,7 @@ demo-stop: ## Ends a demo that was left running (DEMO_DIR=path)
 	@DEMO_DIR="$(DEMO_DIR)" packaging/demo stop
 
 .PHONY: test
-test: prerequisites models fmt lint ## Everything that must hold; what CI calls
+test: prerequisites models clients fmt lint ## Everything that must hold; what CI calls
 	$(CARGO) build $(LOCKED) --workspace --all-targets
 	systemd/check
 	$(CARGO) test $(LOCKED) --workspace --no-fail-fast
@@ -34,7 +34,7 @@ check: fmt lint deny ## Quick: format, lints, dependencies, the tests that need 
 	$(CARGO) test $(LOCKED) -p synesis-proto -p synesis-ledger -p synesis-store -p synesis-privacy -p synesis-supervise -p synesis-mesh
 	$(CARGO) test $(LOCKED) -p synesis-tests --test dependency_table
 
-.PHONY: fmt lint deny prerequisites models
+.PHONY: fmt lint deny prerequisites models clients
 fmt: ## Fails when a file is not formatted
 	$(CARGO) fmt --all --check
 
@@ -46,12 +46,20 @@ deny: ## Licences, sources and banned crates (deny.toml); installs cargo-deny in
 	  $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny@$(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
-.PHONY: bench-runtime chaos
+.PHONY: bench-runtime bench-router chaos
 bench-runtime: ## Speed beside llama.cpp's own server, into target/bench/runtime.json (BENCH_ROWS=generation,swap: a part)
 	@packaging/prerequisites build
 	@packaging/fetch-models
-	$(CARGO) build $(LOCKED) --release -p synesisd -p synesis-runtime -p synctl -p synesis-tests --bins
-	@CARGO="$(CARGO)" target/release/bench-runtime
+	@mkdir -p target/bench
+	$(CARGO) build $(LOCKED) --release -p synesisd -p synesis-runtime -p synctl -p synesis-tests --bins --bench bare \
+	  --message-format json-render-diagnostics >target/bench/built.json
+	@target/release/bench-runtime
+
+bench-router: ## Right answers and their cost, by confidence against at random, into target/bench/router.json
+	@packaging/prerequisites build
+	@packaging/fetch-models
+	$(CARGO) build $(LOCKED) --release -p synesisd -p synesis-runtime -p synctl -p synesis-gateway -p synesis-tests --bins
+	@target/release/bench-router
 
 chaos: ## Ten minutes of a model process that is killed, stopped and starved (SYNESIS_CHAOS_SECONDS: other than 600)
 	@packaging/prerequisites test
@@ -68,3 +76,6 @@ prerequisites: ## Installs the Debian packages that building and testing need
 
 models: ## Fetches and verifies the demo models, outside the tree
 	@packaging/fetch-models
+
+clients: ## Installs the Python clients that the endpoint is tested with, outside the tree
+	@packaging/fetch-clients
