@@ -24,13 +24,14 @@ use crate::escalation::{Escalation, Reconciler};
 use crate::folders::{FolderError, Folders};
 use crate::ipc::socket::{Socket, SocketError};
 use crate::ipc::{self, AdmissionControl, Ipc};
-use crate::journal::{JournalError, JournalKeeper};
+use crate::journal::JournalKeeper;
 use crate::model::{ModelHandle, ModelSpec, RuntimeProcess};
+use crate::models::{ModelsHandle, Store, StoreSpec};
 use crate::node::{NodeView, Uplink};
 use crate::openai::OpenAi;
 use crate::sessions::{Sessions, Sweeper};
 use crate::tunnel::{self, Identity, TunnelParts};
-use crate::vitals::{Vitals, VitalsSampling};
+use crate::vitals::{self, Vitals, VitalsSampling};
 
 /// Why the daemon ended although nobody asked it to.
 #[derive(Debug, Error)]
@@ -44,9 +45,9 @@ pub enum AppError {
     /// The adapters' folder cannot be used.
     #[error("the adapters below paths.state_dir cannot be read")]
     Adapters(#[source] io::Error),
-    /// The journal cannot be opened.
-    #[error("the journal below paths.state_dir cannot be opened")]
-    Journal(#[source] JournalError),
+    /// The models' folder cannot be used.
+    #[error("the models below paths.state_dir cannot be read")]
+    Models(#[source] io::Error),
     /// Signals cannot be listened to.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
@@ -67,6 +68,8 @@ pub struct Handles {
     pub node: NodeView,
     /// The local model.
     pub model: ModelHandle,
+    /// The model files.
+    pub models: ModelsHandle,
     /// The adapters.
     pub adapters: AdaptersHandle,
     /// The newest measurements.
@@ -125,14 +128,22 @@ impl Daemon {
         let socket = Socket::claim(&folders.socket(), ipc::user_group())?;
         let (board, stopping) = (HealthBoard::new(), CancellationToken::new());
 
-        let (runtime, model) = RuntimeProcess::new(ModelSpec::from(&config));
+        let store = Store::open(StoreSpec::new(&config, folders.state.join("models")))
+            .map_err(AppError::Models)?;
+        let model_spec = ModelSpec {
+            selected: store.selected(),
+            readable: vec![folders.adapters()],
+            quarantine: Some(folders.state.join("quarantine.json")),
+            ..ModelSpec::from(&config)
+        };
+        let (runtime, model) = RuntimeProcess::new(model_spec.clone());
+        let models = store.serve(model.clone(), model_spec, vitals::gpu_memory_bytes());
         let adapter_spec = AdapterSpec::new(folders.adapters(), &config.adapters);
         let (keeper, adapters) =
             AdapterKeeper::open(&adapter_spec, model.clone()).map_err(AppError::Adapters)?;
         let every = Duration::from_secs(config.vitals.interval_s.into());
         let (sampling, feeds) = VitalsSampling::new(every, folders.state.clone());
-        let (journal, keeper_of_journal) =
-            JournalKeeper::open(&folders.state).await.map_err(AppError::Journal)?;
+        let (journal, keeper_of_journal) = JournalKeeper::open(&folders.state).await;
         let endpoints = config.gateway.endpoints.iter().map(ToString::to_string).collect();
         let TunnelParts { handle: tunnel, identity, view, device_id, keeper: keeper_of_tunnel } =
             tunnel::prepare(folders.identity(), endpoints, feeds.for_tunnel, journal.clone());
@@ -159,6 +170,7 @@ impl Daemon {
             config,
             node: NodeView::new(&board, &model, &adapters, uplink, stopping.clone()),
             model,
+            models,
             adapters,
             vitals: feeds.vitals,
             asker,

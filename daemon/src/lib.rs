@@ -15,6 +15,7 @@ pub mod ipc;
 pub mod journal;
 pub mod log;
 pub mod model;
+pub mod models;
 pub mod node;
 pub mod openai;
 pub mod route;

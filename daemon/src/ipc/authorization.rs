@@ -35,6 +35,13 @@ pub static METHODS: &[Method] = &[
     method("/synesis.control.v1.Node/Watch", Role::User, Audit::Reads),
     method("/synesis.control.v1.Node/Vitals", Role::User, Audit::Reads),
     method("/synesis.control.v1.Models/Info", Role::User, Audit::Reads),
+    method("/synesis.control.v1.Models/List", Role::User, Audit::Reads),
+    method("/synesis.control.v1.Models/Catalogue", Role::User, Audit::Reads),
+    // They fill the disk, reach out to the network, and decide what answers everybody.
+    method("/synesis.control.v1.Models/Pull", Role::Admin, Audit::Changes),
+    method("/synesis.control.v1.Models/Upload", Role::Admin, Audit::Changes),
+    method("/synesis.control.v1.Models/Load", Role::Admin, Audit::Changes),
+    method("/synesis.control.v1.Models/Remove", Role::Admin, Audit::Changes),
     method("/synesis.control.v1.Inference/Ask", Role::User, Audit::Changes),
     method("/synesis.control.v1.Inference/Route", Role::User, Audit::Reads),
     method("/synesis.control.v1.Inference/Decisions", Role::User, Audit::Reads),

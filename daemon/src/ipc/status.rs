@@ -2,6 +2,7 @@
 //! Internal text is logged here and never sent.
 
 mod cloud;
+mod models;
 
 use std::error::Error;
 use std::io;

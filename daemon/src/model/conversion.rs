@@ -33,14 +33,10 @@ impl Conversion {
     /// # Errors
     /// The model process refused in the middle, ended, or took too long.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ModelError> {
-        loop {
-            match self.event(QUICK).await? {
-                Some(Event::Data(data)) => return Ok(Some(data.into())),
-                Some(Event::Adapter(_)) => {
-                    return Err(ModelError::Protocol("a conversion that begins twice".to_owned()));
-                }
-                None => return Ok(None),
-            }
+        match self.event(QUICK).await? {
+            Some(Event::Data(data)) => Ok(Some(data.into())),
+            Some(Event::Adapter(_)) => Err(ModelError::Protocol("a conversion that begins twice".to_owned())),
+            None => Ok(None),
         }
     }
 

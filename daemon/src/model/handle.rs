@@ -8,45 +8,26 @@ use std::time::Duration;
 
 use synesis_proto::runtime::v1::runtime_client::RuntimeClient;
 use synesis_proto::runtime::v1::{
-    AdapterInfo, CountTokensReply, CountTokensRequest, GenerateRequest, HealthReply, HealthRequest,
-    InspectAdapterRequest, LoadAdapterRequest, UnloadAdapterRequest,
+    AdapterInfo, CountTokensReply, CountTokensRequest, EmbedReply, EmbedRequest, GenerateRequest,
+    HealthReply, HealthRequest, InspectAdapterRequest, LoadAdapterRequest, UnloadAdapterRequest,
 };
-use synesis_proto::{Problem, reason};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::transport::Channel;
-use tonic::{Code, Response, Status};
+use tonic::{Response, Status};
 
-use super::{Answer, ModelError, ModelState, ModelStatus};
+use super::link::Link;
+use super::quarantine::Quarantine;
+use super::replace::{LoadCommand, LoadError, Loaded};
+use super::{Answer, EngineLoad, ModelError, ModelState, ModelStatus, Target};
 
 /// How long a call waits for a model that is loading: a restart after a crash takes well under a second with a
 /// small model, so the next prompt after a crash just works.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Limits of the calls that should be quick. Generating has none: the caller decides, by dropping the answer.
-const QUICK: Duration = Duration::from_secs(30);
-const LOADING: Duration = Duration::from_secs(120);
-
-/// One living model process.
-#[derive(Debug, Clone)]
-pub(super) struct Link {
-    pub(super) client: RuntimeClient<Channel>,
-    /// Cancelled when the process has ended, or its connection broke, which is the same: a process without a
-    /// connection is replaced.
-    pub(super) gone: CancellationToken,
-}
-
-impl Link {
-    /// What a status means. The first call to notice a broken connection says so to everybody, so that the next call
-    /// waits for the restart instead of failing on the same connection.
-    pub(super) fn refusal(gone: &CancellationToken, status: &Status) -> ModelError {
-        let error = refusal(status);
-        if matches!(error, ModelError::Crashed) {
-            gone.cancel();
-        }
-        error
-    }
-}
+pub(super) const QUICK: Duration = Duration::from_secs(30);
+pub(super) const LOADING: Duration = Duration::from_secs(120);
 
 /// The model, whichever process runs it at the moment. Clones are handles to the same.
 #[derive(Debug, Clone)]
@@ -60,15 +41,19 @@ struct Shared {
     link: watch::Sender<Option<Link>>,
     /// Adapters to have loaded whenever the model is ready: id (sha256) to file.
     wanted: Mutex<BTreeMap<String, PathBuf>>,
+    quarantine: Quarantine,
+    loads: mpsc::Sender<LoadCommand>,
 }
 
 impl ModelHandle {
-    pub(super) fn new(status: ModelStatus) -> Self {
+    pub(super) fn new(status: ModelStatus, quarantine: Quarantine, loads: mpsc::Sender<LoadCommand>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 status: watch::Sender::new(Arc::new(status)),
                 link: watch::Sender::new(None),
                 wanted: Mutex::new(BTreeMap::new()),
+                quarantine,
+                loads,
             }),
         }
     }
@@ -83,13 +68,14 @@ impl ModelHandle {
     /// # Errors
     /// The model is not there, or refused the request before the first token.
     pub async fn generate(&self, request: GenerateRequest) -> Result<Answer, ModelError> {
-        let Link { mut client, gone } = self.link().await?;
+        let (link, call) = self.link().await?;
+        let mut client = link.client.clone();
         let events = tokio::select! {
             biased;
-            response = client.generate(request) => response.map_err(|status| Link::refusal(&gone, &status))?.into_inner(),
-            () = gone.cancelled() => return Err(ModelError::Crashed),
+            response = client.generate(request) => response.map_err(|status| link.refusal(&status))?.into_inner(),
+            () = link.gone.cancelled() => return Err(link.lost()),
         };
-        Ok(Answer::new(events, gone))
+        Ok(Answer::new(events, link, call))
     }
 
     /// How many tokens an input takes once the chat template is applied.
@@ -100,23 +86,58 @@ impl ModelHandle {
         self.call(QUICK, async |mut client| client.count_tokens(request).await).await
     }
 
-    /// Reads an adapter file's header and checks it against the loaded model.
+    /// One vector for each input.
+    ///
+    /// # Errors
+    /// The model is not there, or makes no embeddings (`NO_EMBEDDINGS`).
+    pub async fn embed(&self, request: EmbedRequest) -> Result<EmbedReply, ModelError> {
+        self.call(LOADING, async |mut client| client.embed(request).await).await
+    }
+
+    /// Makes another model answer. Returns when it does; answers of the old one may still be finishing then.
+    ///
+    /// # Errors
+    /// It cannot be loaded. The old one answers again, or the error says that it does not.
+    pub async fn load(&self, target: Target) -> Result<Loaded, LoadError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.loads.send(LoadCommand { target, reply }).await.map_err(|_| LoadError::Stopping)?;
+        answer.await.map_err(|_| LoadError::Stopping)?
+    }
+
+    /// Reads an adapter file, header and numbers, and checks it against the loaded model.
     ///
     /// # Errors
     /// `ADAPTER_INVALID` when the file is no adapter for this model.
     pub async fn inspect_adapter(&self, path: &Path) -> Result<AdapterInfo, ModelError> {
         let request = InspectAdapterRequest { path: text(path)?, check_values: true };
-        self.call(QUICK, async |mut client| client.inspect_adapter(request).await).await
+        self.call(LOADING, async |mut client| client.inspect_adapter(request).await).await
     }
 
     /// Loads and warms an adapter. From then on it is loaded again whenever the process is restarted. Loading one that
     /// is loaded changes nothing.
     ///
     /// # Errors
-    /// The model is not there, or the adapter does not fit it.
+    /// The model is not there, the adapter does not fit it, or it ended the process before and is left alone.
     pub async fn load_adapter(&self, id: &str, path: &Path) -> Result<AdapterInfo, ModelError> {
         let request = LoadAdapterRequest { id: id.to_owned(), path: text(path)? };
-        let info = self.call(LOADING, async |mut client| client.load_adapter(request).await).await?;
+        let (link, under_way) = self.link().await?;
+        if let Some(reason) = self.shared.quarantine.reason(link.model(), id) {
+            return Err(ModelError::Quarantined(reason));
+        }
+        let (model, quarantine) = (link.model().to_owned(), &self.shared.quarantine);
+        let info = match Self::call_on((link, under_way), LOADING, async |mut client| {
+            client.load_adapter(request).await
+        })
+        .await
+        {
+            Ok(info) => info,
+            Err(ModelError::Crashed) => {
+                quarantine.died(&model, id, "this adapter").await;
+                return Err(ModelError::Crashed);
+            }
+            Err(error) => return Err(error),
+        };
+        quarantine.survived(&model, id);
         self.want_adapter(id, path);
         self.shared.status.send_modify(|status| {
             let status = Arc::make_mut(status);
@@ -124,6 +145,11 @@ impl ModelHandle {
             status.refused_adapters.remove(id);
         });
         Ok(info)
+    }
+
+    /// Somebody asks for this adapter by name: it is tried again, whatever it did before.
+    pub async fn lift_adapter(&self, id: &str) {
+        self.shared.quarantine.lift_adapter(id).await;
     }
 
     /// Lets an adapter go, now and at later restarts.
@@ -153,29 +179,36 @@ impl ModelHandle {
         self.call(QUICK, async |mut client| client.health(HealthRequest {}).await).await
     }
 
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         limit: Duration,
         call: impl AsyncFnOnce(RuntimeClient<Channel>) -> Result<Response<T>, Status>,
     ) -> Result<T, ModelError> {
-        let Link { client, gone } = self.link().await?;
+        Self::call_on(self.link().await?, limit, call).await
+    }
+
+    async fn call_on<T>(
+        (link, _under_way): (Link, TaskTrackerToken),
+        limit: Duration,
+        call: impl AsyncFnOnce(RuntimeClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, ModelError> {
         tokio::select! {
             biased;
-            answer = timeout(limit, call(client)) => match answer {
+            answer = timeout(limit, call(link.client.clone())) => match answer {
                 Ok(Ok(response)) => Ok(response.into_inner()),
-                Ok(Err(status)) => Err(Link::refusal(&gone, &status)),
+                Ok(Err(status)) => Err(link.refusal(&status)),
                 Err(_) => Err(ModelError::TimedOut),
             },
-            () = gone.cancelled() => Err(ModelError::Crashed),
+            () = link.gone.cancelled() => Err(link.lost()),
         }
     }
 
-    /// The process that serves the model, waiting for one that is loading.
-    async fn link(&self) -> Result<Link, ModelError> {
+    /// The process that serves the model, waiting for one that is loading. The token counts the call there.
+    pub(super) async fn link(&self) -> Result<(Link, TaskTrackerToken), ModelError> {
         timeout(PATIENCE, self.settled_link()).await.map_err(|_| ModelError::NotReady)?
     }
 
-    async fn settled_link(&self) -> Result<Link, ModelError> {
+    async fn settled_link(&self) -> Result<(Link, TaskTrackerToken), ModelError> {
         let mut status = self.shared.status.subscribe();
         loop {
             let now = Arc::clone(&status.borrow_and_update());
@@ -188,9 +221,10 @@ impl ModelHandle {
                 ModelState::Loading => {}
                 ModelState::Ready => {
                     // Ready with a broken link: the crash is noticed, the news of it is on its way.
-                    let link = self.shared.link.borrow().clone();
-                    if let Some(link) = link.filter(|link| !link.gone.is_cancelled()) {
-                        return Ok(link);
+                    let link = self.shared.link.borrow();
+                    if let Some(link) = link.as_ref().filter(|link| !link.gone.is_cancelled()) {
+                        // Counted before the borrow ends: whoever replaces the link waits for it, and so for this call.
+                        return Ok((link.clone(), link.begin()));
                     }
                 }
             }
@@ -216,24 +250,24 @@ impl ModelHandle {
         }
         self.shared.status.send_replace(Arc::new(status));
     }
+
+    /// Publishes that new calls have to wait; running ones go on.
+    pub(super) fn hold(&self, status: ModelStatus) {
+        self.shared.link.send_replace(None);
+        self.shared.status.send_replace(Arc::new(status));
+    }
+
+    /// Publishes what a heartbeat said.
+    pub(super) fn beat(&self, load: EngineLoad) {
+        self.shared.status.send_if_modified(|status| {
+            let before = status.load.map(|load| (load.active, load.queued));
+            Arc::make_mut(status).load = Some(load);
+            before != Some((load.active, load.queued))
+        });
+    }
 }
 
-/// What a status of the model process means. Its own refusals carry a reason; without one it is the connection
-/// that failed, and the connection lives exactly as long as the process.
-pub(super) fn refusal(status: &Status) -> ModelError {
-    let problem = Problem::from_status(status);
-    if reason::ALL.contains(&problem.reason.as_str()) {
-        return ModelError::Refused(problem);
-    }
-    match status.code() {
-        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted => {
-            ModelError::Crashed
-        }
-        code => ModelError::Protocol(format!("{code:?}: {}", status.message())),
-    }
-}
-
-fn text(path: &Path) -> Result<String, ModelError> {
+pub(super) fn text(path: &Path) -> Result<String, ModelError> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| ModelError::Protocol(format!("path {path:?} is not UTF-8")))

@@ -1,21 +1,21 @@
 //! The life of one model process: start, load the model, bring the adapters back, answer, end.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use synesis_proto::runtime::v1::runtime_client::RuntimeClient;
-use synesis_proto::runtime::v1::{HealthRequest, LoadAdapterRequest, LoadModelRequest, ModelInfo};
+use synesis_proto::runtime::v1::{
+    EstimateModelRequest, HealthRequest, LoadAdapterRequest, LoadModelRequest, MemoryEstimate, ModelInfo,
+};
 use synesis_proto::{Problem, channel};
 use synesis_supervise::child::{ChildError, ChildProcess, ChildSpec};
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use super::ModelError;
-use super::handle::{Link, refusal};
+use super::link::{Link, refusal};
+use super::{EngineLoad, ModelError, ModelHandle, ModelSpec};
 
 /// A big model on a slow disk; longer than this is a hang.
 const LOAD_LIMIT: Duration = Duration::from_secs(600);
@@ -23,6 +23,9 @@ const LOAD_LIMIT: Duration = Duration::from_secs(600);
 const REAP: Duration = Duration::from_secs(2);
 /// Probes without an answer until the process counts as hung.
 const MISSED_PROBES: u32 = 3;
+/// With work and without a finished step for this long, the engine counts as hung, however well the rest answers. The
+/// longest step is a batch of a long prompt on a slow machine, which takes seconds.
+const STALLED: Duration = Duration::from_secs(120);
 
 /// Why a model process does not serve.
 #[derive(Debug, Error)]
@@ -64,13 +67,15 @@ pub(super) struct Session {
     link: Link,
 }
 
-/// Adapters after a (re)start: those that are loaded, and those that were refused, with the reason.
-pub(super) type Adapters = (BTreeSet<String>, BTreeMap<String, String>);
-
 impl Session {
-    pub(super) async fn start(program: &Path) -> Result<Self, SessionError> {
+    /// Starts a process that may read `file`, which the quarantine knows as `model`.
+    pub(super) async fn start(how: &ModelSpec, file: &Path, model: String) -> Result<Self, SessionError> {
+        let program = how.program();
         // Without these, OpenMP's spinning collapses under contention, and a crash prints a backtrace through gdb.
-        let mut spec = ChildSpec::new(program).env("GOMP_SPINCOUNT", "1000").env("GGML_NO_BACKTRACE", "1");
+        let mut spec = ChildSpec::new(&program).env("GOMP_SPINCOUNT", "1000").env("GGML_NO_BACKTRACE", "1");
+        for argument in how.arguments(file) {
+            spec = spec.arg(argument);
+        }
         if let Some(filter) = std::env::var_os("SYNESIS_LOG") {
             spec = spec.env("SYNESIS_LOG", filter);
         }
@@ -85,47 +90,47 @@ impl Session {
             }
         };
         tracing::info!(pid = child.pid(), program = %program.display(), "model process started");
-        Ok(Self { child, link: Link { client: RuntimeClient::new(channel), gone: CancellationToken::new() } })
+        Ok(Self { child, link: Link::new(channel, model) })
     }
 
     pub(super) fn link(&self) -> Link {
         self.link.clone()
     }
 
+    /// What a model file would take, from its header alone. A file that is hostile to whoever reads it ends this
+    /// process, so it is asked of one that serves nobody.
+    pub(super) async fn estimate(
+        &self,
+        request: EstimateModelRequest,
+    ) -> Result<MemoryEstimate, SessionError> {
+        self.call(Phase::LoadingModel, async |mut client| client.estimate_model(request).await).await
+    }
+
     pub(super) async fn load_model(&self, request: LoadModelRequest) -> Result<ModelInfo, SessionError> {
         self.call(Phase::LoadingModel, async |mut client| client.load_model(request).await).await
     }
 
-    /// Loads what the previous process had. One that is refused does not keep the model from answering.
-    pub(super) async fn load_adapters(
-        &self,
-        wanted: BTreeMap<String, PathBuf>,
-    ) -> Result<Adapters, SessionError> {
-        let (mut loaded, mut refused) = (BTreeSet::new(), BTreeMap::new());
-        for (id, path) in wanted {
-            let request = LoadAdapterRequest { id: id.clone(), path: path.to_string_lossy().into_owned() };
-            let during = Phase::LoadingAdapter(id.clone());
-            match self.call(during, async |mut client| client.load_adapter(request).await).await {
-                Ok(_) => {
-                    loaded.insert(id);
-                }
-                Err(SessionError::Refused(problem)) => {
-                    refused.insert(id, problem.message);
-                }
-                Err(died) => return Err(died),
-            }
-        }
-        Ok((loaded, refused))
+    /// Loads one adapter.
+    pub(super) async fn load_adapter(&self, id: &str, path: &Path) -> Result<(), SessionError> {
+        let request = LoadAdapterRequest { id: id.to_owned(), path: path.to_string_lossy().into_owned() };
+        let during = Phase::LoadingAdapter(id.to_owned());
+        self.call(during, async |mut client| client.load_adapter(request).await).await.map(drop)
     }
 
-    /// Resolves when the process has died or has stopped answering.
-    pub(super) async fn ended(&self, probe_every: Duration) -> SessionError {
+    /// Resolves when the process has died or has stopped answering. Until then its heartbeats go to `handle`.
+    pub(super) async fn ended(&self, handle: &ModelHandle, probe_every: Duration) -> SessionError {
         let how = tokio::select! {
             status = self.child.wait() => status.to_string(),
             () = self.link.gone.cancelled() => self.how_it_broke().await,
-            () = self.hung(probe_every) => "it stopped answering and is being replaced".to_owned(),
+            how = self.hung(handle, probe_every) => how,
         };
         SessionError::Died { during: Phase::Serving, how }
+    }
+
+    /// Leaves the calls that are under way `limit` to end, then ends the process.
+    pub(super) async fn retire(self, limit: Duration, grace: Duration) {
+        self.link.drain(limit).await;
+        self.stop(grace).await;
     }
 
     /// Ends the process: politely, then not.
@@ -135,7 +140,7 @@ impl Session {
         tracing::debug!(%status, "model process ended");
     }
 
-    async fn hung(&self, probe_every: Duration) {
+    async fn hung(&self, handle: &ModelHandle, probe_every: Duration) -> String {
         let mut client = self.link.client.clone();
         let mut times = interval(probe_every);
         times.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -143,10 +148,22 @@ impl Session {
         while missed < MISSED_PROBES {
             times.tick().await;
             missed = match timeout(probe_every, client.health(HealthRequest {})).await {
-                Ok(Ok(_)) => 0,
+                Ok(Ok(health)) => {
+                    let health = health.into_inner();
+                    handle.beat(EngineLoad::from(&health));
+                    let stalled = Duration::from_millis(health.stalled_ms);
+                    if stalled > STALLED {
+                        return format!(
+                            "its engine made no progress for {} s and is being replaced",
+                            stalled.as_secs()
+                        );
+                    }
+                    0
+                }
                 Ok(Err(_)) | Err(_) => missed + 1,
             };
         }
+        "it stopped answering and is being replaced".to_owned()
     }
 
     async fn call<T>(

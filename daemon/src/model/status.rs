@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use synesis_proto::runtime::v1::ModelInfo;
+use synesis_proto::runtime::v1::{HealthReply, ModelInfo};
 
 /// How the model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,33 @@ impl ModelState {
     }
 }
 
+/// How busy the model process is, as of its last heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineLoad {
+    /// Requests that are being answered.
+    pub active: u32,
+    /// Requests that could be answered at the same time.
+    pub parallel: u32,
+    /// Requests that wait.
+    pub queued: u32,
+    /// Milliseconds until a request that came now would start; 0: at once.
+    pub expected_wait_ms: u64,
+    /// Memory of the process, in bytes.
+    pub resident_bytes: u64,
+}
+
+impl From<&HealthReply> for EngineLoad {
+    fn from(health: &HealthReply) -> Self {
+        Self {
+            active: health.active,
+            parallel: health.parallel,
+            queued: health.queued,
+            expected_wait_ms: health.expected_wait_ms,
+            resident_bytes: health.resident_bytes,
+        }
+    }
+}
+
 /// The newest about the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelStatus {
@@ -41,6 +68,9 @@ pub struct ModelStatus {
     pub path: Option<PathBuf>,
     /// What the file says; only when ready.
     pub info: Option<ModelInfo>,
+    /// How busy it is; only when ready. Refreshed with every heartbeat; waiters hear of a change in how many requests
+    /// there are, and not of every other number in it.
+    pub load: Option<EngineLoad>,
     /// Why it is not ready; empty when it is.
     pub reason: String,
     /// What to do; empty when there is nothing to do.
@@ -59,6 +89,7 @@ impl ModelStatus {
             name,
             path,
             info: None,
+            load: None,
             reason: String::new(),
             next_step: String::new(),
             loaded_adapters: BTreeSet::new(),

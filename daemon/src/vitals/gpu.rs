@@ -17,6 +17,14 @@ impl Gpus {
         Self { nvml: nvml.ok() }
     }
 
+    /// Memory of the largest GPU, in bytes.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        let nvml = self.nvml.as_ref()?;
+        let devices =
+            (0..nvml.device_count().unwrap_or(0)).filter_map(|index| nvml.device_by_index(index).ok());
+        devices.filter_map(|device| Some(device.memory_info().ok()?.total)).max()
+    }
+
     pub(super) fn sample(&self) -> Vec<Gpu> {
         let Some(nvml) = &self.nvml else { return Vec::new() };
         let devices =

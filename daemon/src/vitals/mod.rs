@@ -101,5 +101,10 @@ impl Subsystem for VitalsSampling {
     }
 }
 
+/// Memory of the largest GPU, in bytes, where NVML finds one.
+pub fn gpu_memory_bytes() -> Option<u64> {
+    gpu::Gpus::open().memory_bytes()
+}
+
 #[cfg(test)]
 mod tests;

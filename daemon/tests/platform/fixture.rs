@@ -72,6 +72,11 @@ impl Scene {
             prefix_cache_bytes: 0,
             memory_limit_bytes: 0,
             probe_every: Duration::from_secs(10),
+            selected: None,
+            drain: Duration::from_secs(5),
+            sandbox: config::Sandbox::Auto,
+            readable: Vec::new(),
+            quarantine: None,
         }
     }
 
@@ -115,9 +120,9 @@ pub(crate) async fn ready(model: &ModelHandle) -> Arc<ModelStatus> {
 }
 
 pub(crate) fn prompt(text: &str) -> GenerateRequest {
-    let message = ChatMessage { role: "user".to_owned(), content: text.to_owned() };
+    let message = ChatMessage { role: "user".to_owned(), content: text.to_owned(), ..ChatMessage::default() };
     GenerateRequest {
-        input: Some(Input::Chat(Chat { messages: vec![message] })),
+        input: Some(Input::Chat(Chat { messages: vec![message], ..Chat::default() })),
         ..GenerateRequest::default()
     }
 }

@@ -13,8 +13,9 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-pub(super) use adapters::{list_reply, record, swap_reply};
-pub(super) use ask::{ask, ask_event, route_reply};
+pub(super) use adapters::{list_reply, piece, record, swap_reply};
+pub(super) use ask::{ask, ask_event, replayed, route_reply};
+pub(super) use models::{catalogue_reply, list_models_reply, load_model_reply, pull_event};
 pub(super) use privacy::preview;
 
 /// An instant as the local API writes it: RFC 3339 in UTC.
