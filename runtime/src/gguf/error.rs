@@ -48,6 +48,9 @@ pub enum GgufError {
     /// A tensor type that no version of the format has.
     #[error("tensor {tensor} has the unknown type {kind}")]
     TensorType { tensor: String, kind: u32 },
+    /// NaN or infinity among the weights.
+    #[error("tensor {tensor} has values that are not finite numbers")]
+    NotFinite { tensor: String },
     /// Tensor data must start at a multiple of the alignment.
     #[error("the data of tensor {tensor} is not aligned")]
     Unaligned { tensor: String },

@@ -13,6 +13,7 @@ mod reader;
 mod shape;
 mod tensor;
 mod value;
+mod values;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -25,3 +26,4 @@ pub use open::{OpenFile, open};
 pub use shape::{LayerShape, Shape};
 pub use tensor::{Tensor, TensorType};
 pub use value::{Value, ValueType};
+pub use values::check_values;

@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::BufReader;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::libc::O_NONBLOCK;
@@ -20,6 +20,12 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
+    /// Fills `bytes` from the data section, beginning `offset` bytes behind its start.
+    pub(super) fn read_data(&self, bytes: &mut [u8], offset: u64) -> Result<(), GgufError> {
+        let at = self.header.data_start().saturating_add(offset);
+        self.file.read_exact_at(bytes, at).map_err(GgufError::Io)
+    }
+
     /// A path that names this very file, whatever happened to its name since.
     pub fn alias(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
