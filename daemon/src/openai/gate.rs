@@ -98,7 +98,8 @@ pub(super) async fn pass(
         Ok((caller, admission)) => {
             request.extensions_mut().insert(Call { id, caller });
             let response = next.run(request).instrument(span).await;
-            response.map(|body| Body::new(Audited::new(body, admission)))
+            let status = response.status();
+            response.map(|body| Body::new(Audited { body, status, admission }))
         }
         Err(error) => {
             let _in_span = span.enter();
@@ -141,12 +142,6 @@ struct Audited {
     body: Body,
     status: StatusCode,
     admission: Admission,
-}
-
-impl Audited {
-    fn new(body: Body, admission: Admission) -> Self {
-        Self { body, status: StatusCode::OK, admission }
-    }
 }
 
 impl http_body::Body for Audited {
