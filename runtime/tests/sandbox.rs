@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -9,6 +11,8 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
+use support::{Runtime, SMOL, adapter, model, text};
 use synesis_runtime::sandbox::{self, Lock, Mode, Policy, Report};
 
 /// Set in the copy: the folder it may read.
@@ -45,6 +49,13 @@ fn inside(name: &str, with_files: bool, doors: impl FnOnce(&Path, Report)) {
     said.lines().filter(|line| line.starts_with("without ")).for_each(|line| eprintln!("{line}"));
 }
 
+fn kernel_has_landlock() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::ReadFile)
+        .is_ok()
+}
+
 fn refused<T>(what: &str, outcome: io::Result<T>) {
     match outcome {
         Ok(_) => panic!("{what} is possible"),
@@ -60,6 +71,7 @@ fn only_the_given_folder_can_be_read_and_nothing_written() {
         assert!(fs::read_to_string("/proc/self/status").unwrap().contains("VmRSS"));
         assert!(fs::read_to_string("/proc/meminfo").unwrap().contains("MemAvailable"));
         if report.files == Lock::None {
+            assert!(!kernel_has_landlock());
             return println!("without landlock: files outside stay readable on this kernel");
         }
         let secret = allowed.with_file_name("secret");
@@ -144,4 +156,38 @@ fn a_memory_limit_stops_an_allocation_and_can_be_lifted() {
         sandbox::limit_memory(None).unwrap();
         assert!(grow().is_ok());
     });
+}
+
+#[tokio::test]
+async fn the_model_process_loads_and_answers_inside_and_reads_nothing_else() {
+    let (file, json) = (model(SMOL), adapter("json"));
+    let models = text(Path::new(&file).parent().unwrap());
+    let adapters = text(Path::new(&json).parent().unwrap());
+    let mut runtime = Runtime::start_with(&["--read", &models, "--read", &adapters]).await;
+    runtime.load(&file).await.unwrap();
+    runtime.load_adapter("json", &json).await.unwrap();
+    assert_eq!(runtime.bare("What is the capital of France?", "").await, "The capital of France is Paris.");
+    assert_eq!(runtime.bare("What is the capital of France?", "json").await, r#"{"answer": "Paris"}"#);
+    assert!(runtime.health().await.resident_bytes > 0, "its own memory can be read");
+
+    // A copy outside is the same model, and out of reach.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.gguf");
+    fs::copy(&file, &copy).unwrap();
+    match runtime.load(&text(&copy)).await {
+        Err(problem) => assert_eq!(problem.code, tonic::Code::PermissionDenied, "{problem}"),
+        Ok(_) => {
+            assert!(!kernel_has_landlock());
+            eprintln!("without landlock: files outside stay readable on this kernel");
+        }
+    }
+    assert_eq!(runtime.bare("What is the capital of France?", "").await, "The capital of France is Paris.");
+}
+
+#[tokio::test]
+async fn a_file_that_was_named_is_readable_by_itself() {
+    let file = model(SMOL);
+    let mut runtime = Runtime::start_with(&["--read", &file, "--sandbox", "auto"]).await;
+    runtime.load(&file).await.unwrap();
+    assert_eq!(runtime.bare("What is the capital of France?", "").await, "The capital of France is Paris.");
 }

@@ -1,17 +1,31 @@
 //! The engine: one thread owns model, context and adapters; everybody else talks to it through [`Engine`].
 //!
-//! What does not need the context happens outside of that thread, on the blocking pool: header checks, chat
-//! template and tokenising. So a question about size is answered while a long answer is being generated.
+//! The thread computes in steps: every answer of a group gets a token, and one prompt gets on by a part. A group
+//! is the sequences of one adapter at one scale, because an adapter belongs to the whole context. Deciding is
+//! apart from computing: [`queue`] says whose request is next, [`prefix`] which sequence it gets, [`schedule`]
+//! which group is computed.
+//!
+//! What does not need the context happens outside of that thread, on the blocking pool: header checks, reading
+//! weights, chat template, tokenising, and compiling the shape of an answer. So a question about size is
+//! answered while a long answer is being generated.
 
+mod answer;
 mod error;
-mod generate;
+mod job;
 mod loaded;
 mod logits;
 mod output;
+mod prefix;
+mod queue;
+mod request;
 mod sampling;
+mod schedule;
 mod session;
+mod slot;
 mod stop;
 mod utf8;
+mod variant;
+mod vitals;
 mod worker;
 
 use std::path::PathBuf;
@@ -20,125 +34,84 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
-use crate::gguf::{self, AdapterHeader};
-use crate::prompt::Input;
+use crate::gguf::{self, AdapterHeader, ModelHeader};
+use crate::prompt::{Input, Opening};
 pub(crate) use error::EngineError;
+use job::{AdapterFile, Command, Job, Listener, Task, Wanted};
 pub(crate) use loaded::{LoadModel, ModelInfo};
-use loaded::{Loaded, ModelFile};
+use loaded::{Loaded, ModelFile, QUEUE_LIMIT};
+pub(crate) use request::{
+    AdapterChoice, Batching, Count, Delta, Event, FinishReason, Generate, MOST_ALTERNATIVES, Start, Summary,
+    TokenLogprob, Warmed,
+};
 pub(crate) use sampling::Sampling;
-use worker::{AdapterFile, Command, Counters, Job, Worker};
+use variant::Variant;
+pub(crate) use vitals::Load;
+use vitals::{Ticket, Vitals};
+use worker::Worker;
 
-/// Requests that may wait for the engine; one more is refused with [`EngineError::Busy`].
-pub(crate) const QUEUE: usize = 8;
-
-/// A request for an answer.
-pub(crate) struct Generate {
-    /// For the log only.
-    pub(crate) request_id: String,
-    pub(crate) input: Input,
-    pub(crate) adapter: Option<AdapterChoice>,
-    /// `None`: up to the end of the context.
-    pub(crate) max_tokens: Option<usize>,
-    pub(crate) sampling: Sampling,
-    pub(crate) stop: Vec<String>,
-}
-
-/// A loaded adapter, and how strongly it is applied.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct AdapterChoice {
-    pub(crate) id: String,
-    pub(crate) scale: f32,
-}
-
-/// What happens to a request, in this order: one `Started`, any number of `Delta`s, one `Finished`.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Event {
-    Started { input_tokens: usize },
-    Delta { text: String, output_tokens: usize },
-    Finished(Summary),
-}
-
-/// How an answer ended.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Summary {
-    pub(crate) reason: FinishReason,
-    pub(crate) input_tokens: usize,
-    /// Without the token that ended the turn.
-    pub(crate) output_tokens: usize,
-    pub(crate) prefill: std::time::Duration,
-    pub(crate) generation: std::time::Duration,
-    /// Natural logarithm, mean over the sampled tokens, the ending one included; 0 when there were none.
-    pub(crate) mean_logprob: f32,
-}
-
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FinishReason {
-    /// The model ended its turn, or a stop string came.
-    Stop,
-    /// The limit of the request or the end of the context.
-    Length,
-    /// Nobody listens any more.
-    Cancelled,
-}
+/// Commands on their way to the thread: every request that may be waiting, and some more.
+const COMMANDS: usize = QUEUE_LIMIT as usize + 512;
 
 /// The events of one request. Dropping it cancels the request within one token.
-pub(crate) type Events = mpsc::Receiver<Result<Event, EngineError>>;
-
-/// How the engine is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Load {
-    pub(crate) model_loaded: bool,
-    pub(crate) busy: bool,
-    pub(crate) queued: usize,
-    pub(crate) tokens_generated: u64,
+pub(crate) struct Events {
+    receiver: mpsc::Receiver<Result<Event, EngineError>>,
+    ticket: Arc<Ticket>,
 }
 
-/// A size, and what it has to fit in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub(crate) tokens: usize,
-    pub(crate) context_tokens: usize,
+impl Events {
+    pub(crate) async fn next(&mut self) -> Option<Result<Event, EngineError>> {
+        self.receiver.recv().await
+    }
 }
 
-/// The handle. The thread ends when the last clone is gone and the running request has noticed.
+impl Drop for Events {
+    fn drop(&mut self) {
+        // The thread notices between two tokens; the place in the queue is free at once.
+        self.ticket.give_back();
+    }
+}
+
+/// The handle. The thread ends when the last clone is gone and the running step has noticed.
 #[derive(Clone)]
 pub(crate) struct Engine {
     commands: mpsc::Sender<Command>,
     loaded: watch::Receiver<Option<Arc<Loaded>>>,
-    counters: Arc<Counters>,
+    vitals: Arc<Vitals>,
 }
 
 impl Engine {
     /// Starts the thread. The second value resolves when the thread has ended, for whatever reason.
     pub(crate) fn start() -> std::io::Result<(Self, oneshot::Receiver<()>)> {
-        let (commands, inbox) = mpsc::channel(QUEUE);
+        let (commands, inbox) = mpsc::channel(COMMANDS);
         let (publish, loaded) = watch::channel(None);
-        let counters = Arc::new(Counters::default());
-        let shared = Arc::clone(&counters);
+        let vitals = Arc::new(Vitals::new());
+        let shared = Arc::clone(&vitals);
         let (ended, has_ended) = oneshot::channel();
         thread::Builder::new().name("engine".to_owned()).spawn(move || {
             // Dropped last, and also when the thread panics.
             let _ended: oneshot::Sender<()> = ended;
             Worker::new(inbox, publish, shared).run();
         })?;
-        Ok((Self { commands, loaded, counters }, has_ended))
+        Ok((Self { commands, loaded, vitals }, has_ended))
     }
 
     pub(crate) fn load(&self) -> Load {
-        Load {
-            model_loaded: self.loaded.borrow().is_some(),
-            busy: self.counters.is_busy(),
-            queued: self.commands.max_capacity() - self.commands.capacity(),
-            tokens_generated: self.counters.tokens(),
-        }
+        self.vitals.load(self.loaded.borrow().is_some())
     }
 
-    /// Replaces the model. Until the new one is ready the old one answers, and if it never is, stays.
+    /// Replaces the model. Until the new one is ready the old one answers, and if it never is, stays. Requests
+    /// that came before are answered by the old one; those that come while it still answers must ask again.
     pub(crate) async fn load_model(&self, request: LoadModel) -> Result<ModelInfo, EngineError> {
-        let file = blocking(move || ModelFile::check(&request)).await?;
-        self.ask(|reply| Command::LoadModel { file: Box::new(file), reply }).await
+        let loaded = blocking(move || Loaded::load(ModelFile::check(&request)?)).await?;
+        self.ask(|reply| Command::Install { loaded, reply }).await
+    }
+
+    /// The loaded model's header, for questions that need nothing else.
+    pub(crate) fn header(&self) -> Result<ModelHeader, EngineError> {
+        Ok(self.current()?.header.clone())
     }
 
     /// Checks an adapter's header against the loaded model; llama.cpp does not see the file.
@@ -166,32 +139,82 @@ impl Engine {
     pub(crate) async fn count_tokens(&self, input: Input) -> Result<Count, EngineError> {
         let loaded = self.current()?;
         let context_tokens = loaded.context_tokens();
-        let tokens = blocking(move || Ok(loaded.tokens(&input)?.len())).await?;
+        let tokens = blocking(move || Ok(loaded.tokens(&input, Opening::Answer)?.len())).await?;
         Ok(Count { tokens, context_tokens })
+    }
+
+    /// Computes what requests with this input and adapter begin with, and keeps it.
+    pub(crate) async fn warm(
+        &self,
+        input: Input,
+        adapter: Option<AdapterChoice>,
+    ) -> Result<Warmed, EngineError> {
+        let variant = variant(adapter.as_ref())?;
+        let loaded = self.current()?;
+        let counted = Arc::clone(&loaded);
+        let tokens = blocking(move || counted.fitting_tokens(&input, Opening::None)).await?;
+        let ticket = self.ticket()?;
+        self.ask(|reply| {
+            Command::Run(Box::new(Job {
+                request_id: String::new(),
+                owner: String::new(),
+                loaded,
+                tokens,
+                variant,
+                batching: Batching::Shared,
+                arrived: Instant::now(),
+                ticket,
+                task: Task::Warm,
+                listener: Listener::Warm(Some(reply)),
+            }))
+        })
+        .await
     }
 
     /// Queues a request. Everything that can be wrong with it by itself is an error here, not an event.
     pub(crate) async fn generate(&self, request: Generate) -> Result<Events, EngineError> {
         request.sampling.check()?;
         stop::check(&request.stop)?;
-        if request.adapter.as_ref().is_some_and(|adapter| !adapter.scale.is_finite()) {
-            return Err(EngineError::BadRequest("the adapter's scale is not a finite number"));
+        let variant = variant(request.adapter.as_ref())?;
+        if request.logprobs.is_some_and(|count| count > MOST_ALTERNATIVES) {
+            return Err(EngineError::BadRequest("there are more than 20 alternatives per token"));
         }
         let loaded = self.current()?;
-        let Generate { request_id, input, adapter, max_tokens, sampling, stop } = request;
-        let counted = Arc::clone(&loaded);
-        let tokens = blocking(move || counted.fitting_tokens(&input)).await?;
+        // First, so that a full queue costs nothing.
+        let ticket = self.ticket()?;
+        let Generate { request_id, input, max_tokens, sampling, stop, owner, batching, logprobs, shape, .. } =
+            request;
+        let prepared = Arc::clone(&loaded);
+        let (tokens, constraint) = blocking(move || {
+            let tokens = prepared.fitting_tokens(&input, Opening::Answer)?;
+            let constraint = shape.map(|source| prepared.constraint(&source)).transpose()?;
+            Ok((tokens, constraint))
+        })
+        .await?;
         // One slot for each event there can be: a slow reader never holds up the engine, and the bound is
         // real.
         let budget = loaded.context_tokens() - tokens.len();
         let budget = max_tokens.map_or(budget, |limit| limit.min(budget));
-        let (events, receiver) = mpsc::channel(budget + 4);
-        let job = Job { request_id, loaded, tokens, adapter, budget, sampling, stop, events };
-        match self.commands.try_send(Command::Generate(Box::new(job))) {
-            Ok(()) => Ok(receiver),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(EngineError::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(EngineError::Stopped),
-        }
+        let (events, receiver) = mpsc::channel(budget + 5);
+        let wanted = Wanted { budget, sampling, stop, logprobs, constraint };
+        let job = Job {
+            request_id,
+            owner,
+            loaded,
+            tokens,
+            variant,
+            batching,
+            arrived: Instant::now(),
+            ticket: Arc::clone(&ticket),
+            task: Task::Answer(Box::new(wanted)),
+            listener: Listener::Events(events),
+        };
+        self.commands.send(Command::Run(Box::new(job))).await.map_err(|_| EngineError::Stopped)?;
+        Ok(Events { receiver, ticket })
+    }
+
+    fn ticket(&self) -> Result<Arc<Ticket>, EngineError> {
+        self.vitals.admit().map_err(|retry_after| EngineError::Busy { retry_after })
     }
 
     fn current(&self) -> Result<Arc<Loaded>, EngineError> {
@@ -205,6 +228,16 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| EngineError::Stopped)?;
         answer.await.map_err(|_| EngineError::Stopped)?
+    }
+}
+
+fn variant(adapter: Option<&AdapterChoice>) -> Result<Variant, EngineError> {
+    match adapter {
+        None => Ok(Variant::default()),
+        Some(AdapterChoice { scale, .. }) if !scale.is_finite() => {
+            Err(EngineError::BadRequest("the adapter's scale is not a finite number"))
+        }
+        Some(AdapterChoice { id, scale }) => Ok(Variant::adapted(id, *scale)),
     }
 }
 

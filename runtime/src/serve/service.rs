@@ -57,7 +57,7 @@ impl Runtime for Service {
         &self,
         request: Request<wire::EstimateModelRequest>,
     ) -> Result<Response<wire::MemoryEstimate>, Status> {
-        files::estimate_model(&self.engine, request.into_inner()).await.map(Response::new)
+        files::estimate_model(request.into_inner()).await.map(Response::new)
     }
 
     type ConvertAdapterStream = files::ConvertAdapterStream;

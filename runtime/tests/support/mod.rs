@@ -66,8 +66,14 @@ pub(crate) struct Runtime {
 
 impl Runtime {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Started with these words on its command line.
+    pub(crate) async fn start_with(words: &[&str]) -> Self {
         let (ours, theirs) = StdUnixStream::pair().expect("a socketpair");
         let child = Command::new(env!("CARGO_BIN_EXE_synesis-runtime"))
+            .args(words)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .env("GOMP_SPINCOUNT", "1000")
             .env("GGML_NO_BACKTRACE", "1")
