@@ -220,7 +220,7 @@ impl Look {
 
     /// The evidence, as soon as there are enough.
     fn add(&mut self, logprobs: &[f32]) -> Option<Evidence> {
-        for logprob in logprobs.iter().take((self.wanted - self.seen) as usize) {
+        for logprob in logprobs.iter().take(self.wanted.saturating_sub(self.seen) as usize) {
             self.seen += 1;
             self.sum += f64::from(*logprob);
         }
