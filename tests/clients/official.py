@@ -73,7 +73,8 @@ def stream(client, _):
 
 def helper(client, _):
     """The package's own reader of streams, which is stricter than iterating."""
-    with client.chat.completions.stream(model="local", messages=QUESTION, max_tokens=8, temperature=0) as events:
+    asked = {"model": "local", "messages": QUESTION, "max_tokens": 200, "temperature": 0, "stop": ["."]}
+    with client.chat.completions.stream(**asked) as events:
         seen = [event.type for event in events]
         final = events.get_final_completion()
     assert "content.delta" in seen and seen[-1] == "content.done", seen

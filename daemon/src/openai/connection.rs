@@ -68,7 +68,39 @@ pub(super) async fn refuse(mut stream: impl AsyncWrite + Unpin) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, duplex};
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::ipc::{Caller, InProgress, Role};
+
+    fn somebody() -> (Door, Place) {
+        let caller = Caller { uid: 1000, gid: 1000, pid: None, role: Role::User };
+        (Door::Socket(caller), InProgress::default().enter(&caller).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
+        let (mut client, server) = duplex(1024);
+        let (door, place) = somebody();
+        client.write_all(b"GET /health HTTP/1.1\r\nHost: ").await.unwrap();
+        let before = Instant::now();
+        serve(server, door, Router::new(), CancellationToken::new(), place).await;
+        let waited = before.elapsed();
+        assert!(waited >= IDLE && waited < 2 * IDLE, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_closes_a_connection_on_which_nothing_is_asked() {
+        let (mut client, server) = duplex(1024);
+        let (door, place) = somebody();
+        let stopping = CancellationToken::new();
+        stopping.cancel();
+        let before = Instant::now();
+        serve(server, door, Router::new(), stopping, place).await;
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "closed");
+    }
 
     #[test]
     fn the_refusal_is_a_whole_response() {

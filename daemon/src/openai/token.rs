@@ -109,7 +109,7 @@ fn make(path: &Path) -> Result<(), TokenError> {
     getrandom::fill(&mut *random).map_err(TokenError::Random)?;
     let mut digits = Zeroizing::new([0; 2 * RANDOM_BYTES]);
     // The two lengths belong together, so this cannot fail; were it to, there would be no token.
-    hex::encode_to_slice(&*random, &mut *digits)
+    hex::encode_to_slice(random.as_slice(), &mut *digits)
         .map_err(|_| TokenError::NotAToken { path: path.to_owned() })?;
     let content = Zeroizing::new([PREFIX.as_bytes(), &*digits, b"\n"].concat());
     durable::replace(path, &content).map_err(|source| TokenError::NotMade { path: path.to_owned(), source })

@@ -200,7 +200,8 @@ async fn an_answer_that_breaks_off_says_so_and_has_no_mark_of_the_end() {
 async fn a_client_that_leaves_cancels_its_answer() {
     let scene = Scene::new(&json!({}));
     let go = scene.fifo();
-    let endless = json!({"match": "for ever", "say": ["and"], "wait_after": 0, "wait_on": go, "then": "hang"});
+    let endless =
+        json!({"match": "for ever", "say": ["and"], "wait_after": 0, "wait_on": go, "then": "hang"});
     scene.rewrite(&json!({"answers": [endless]}));
     let daemon = scene.daemon("").await;
     for stream in [true, false] {

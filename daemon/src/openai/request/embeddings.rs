@@ -7,6 +7,9 @@ use super::{Fields, Names, RequestError};
 use crate::ask::Ask;
 use crate::route::Mode;
 
+/// Texts of one request; the model process takes no more.
+const MOST: usize = 256;
+
 /// An embeddings request, understood.
 #[derive(Debug)]
 pub(in crate::openai) struct EmbeddingsRequest {
@@ -43,10 +46,14 @@ pub(in crate::openai) fn embeddings(body: &[u8], names: &Names) -> Result<Embedd
     let fields = Fields::of_body(body)?;
     let model = model(&fields)?;
     fields.without("dimensions", &[], "vectors have the length that the model gives them")?;
-    let inputs = match fields.required("input", "a string or an array of strings")? {
+    let expected = "a string or an array of 1 to 256 strings, none of them empty";
+    let inputs = match fields.required("input", expected)? {
         Input::One(input) => vec![input],
         Input::Many(inputs) => inputs,
     };
+    if !(1..=MOST).contains(&inputs.len()) || inputs.iter().any(|input| input.trim().is_empty()) {
+        return Err(RequestError::WrongType { param: fields.path("input"), expected });
+    }
     let encoding = fields.optional("encoding_format", "\"float\" or \"base64\"")?.unwrap_or(Encoding::Float);
     let aimed = names.aim(&model, Ask::default())?;
     if aimed.mode == Mode::Cloud || !matches!(aimed.adapter.as_str(), "" | "none") {
@@ -77,6 +84,8 @@ mod tests {
         for (body, param) in [
             (r#"{"model": "local"}"#, "input"),
             (r#"{"model": "local", "input": [1, 2]}"#, "input"),
+            (r#"{"model": "local", "input": []}"#, "input"),
+            (r#"{"model": "local", "input": ["a", " "]}"#, "input"),
             (r#"{"model": "local", "input": "a", "encoding_format": "int8"}"#, "encoding_format"),
             (r#"{"model": "local", "input": "a", "dimensions": 3}"#, "dimensions"),
             (r#"{"model": "pirate", "input": "a"}"#, "model"),
