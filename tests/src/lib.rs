@@ -17,3 +17,4 @@ pub mod models;
 pub mod process;
 pub mod provider;
 pub mod ready;
+pub mod router_bench;

@@ -21,6 +21,8 @@ pub enum Script {
     EchoAndPause,
     /// HTTP 500.
     Fail,
+    /// Answers each prompt of this key with its answer: an oracle, for benches. It counts words as tokens.
+    Key(&'static [(&'static str, &'static str)]),
 }
 
 /// The running fake; it ends with its owner.
@@ -121,7 +123,14 @@ fn serve(
         if out.write_all(head.as_bytes()).is_err() {
             return;
         }
-        let said = last_user_message(&request);
+        let said = match script {
+            Script::Key(key) => answer_from(key, &last_user_message(&request)),
+            Script::Echo | Script::EchoAndPause | Script::Fail => last_user_message(&request),
+        };
+        let prompt_tokens = match script {
+            Script::Key(_) => words_of_all(&request),
+            Script::Echo | Script::EchoAndPause | Script::Fail => 7,
+        };
         let words: Vec<&str> = said.split_inclusive(' ').collect();
         for (index, word) in words.iter().enumerate() {
             if index == 1 && script == Script::EchoAndPause {
@@ -139,7 +148,8 @@ fn serve(
         }
         let tokens = u64::try_from(words.len()).unwrap_or(u64::MAX);
         let last = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
-        let usage = json!({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": tokens}});
+        let usage =
+            json!({"choices": [], "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": tokens}});
         let done = event(&mut out, &last.to_string())
             .and_then(|()| event(&mut out, &usage.to_string()))
             .and_then(|()| event(&mut out, "[DONE]"))
@@ -200,4 +210,15 @@ fn last_user_message(request: &Value) -> String {
     let messages = request["messages"].as_array().cloned().unwrap_or_default();
     let last = messages.iter().rev().find(|message| message["role"] == "user");
     last.and_then(|message| message["content"].as_str()).unwrap_or("nothing was asked").to_owned()
+}
+
+fn answer_from(key: &[(&str, &str)], prompt: &str) -> String {
+    let known = key.iter().find(|(asked, _)| *asked == prompt);
+    known.map_or("this prompt is not in the key", |(_, answer)| *answer).to_owned()
+}
+
+fn words_of_all(request: &Value) -> u64 {
+    let messages = request["messages"].as_array().into_iter().flatten();
+    let words = messages.filter_map(|message| message["content"].as_str()).flat_map(str::split_whitespace);
+    u64::try_from(words.count()).unwrap_or(u64::MAX)
 }

@@ -10,12 +10,13 @@
 //!   "architecture": "script",
 //!   "parallel": 1,
 //!   "embeddings": [ 0.6, 0.8 ],
-//!   "answers": [ { "match": "part of the prompt", "say": ["Hel", "lo"],
-//!                  "wait_after": 1, "wait_on": "/path/of/a/fifo",
+//!   "answers": [ { "match": "part of the prompt", "say": ["Hel", "lo"], "samples": ["Hi"],
+//!                  "logprob": -0.1, "busy_ms": 1500, "wait_after": 1, "wait_on": "/path/of/a/fifo",
 //!                  "then": "finish | abort | hang" } ] }
 //! ```
 //!
-//! Every key may be left out. The first answer whose `match` occurs in the prompt is given; after `wait_after` deltas it
+//! Every key may be left out. Each delta is one token of probability exp(`logprob`); a request with a temperature is
+//! given the next of the `samples` where there are any; with `busy_ms` the answer is the refusal of a full queue. The first answer whose `match` occurs in the prompt is given; after `wait_after` deltas it
 //! waits until somebody writes to the fifo `wait_on`. A prompt that no answer matches is echoed, word by word, after
 //! `base:` or the first eight digits of the adapter's id and a colon. An adapter file is a script as well: with the word
 //! `refuse` it is refused, with `abort` loading it kills the process, with `abort-when PATH` it does so while that file
@@ -33,6 +34,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 use serde_json::Value;
@@ -89,6 +91,8 @@ struct State {
     warm: BTreeSet<String>,
     tokens: u64,
     parallel: u32,
+    /// Sampled answers so far.
+    samples: usize,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<GenerateEvent, Status>> + Send>>;
@@ -291,9 +295,15 @@ impl Runtime for Scripted {
             return Err(invalid(reason::ADAPTER_NOT_FOUND, "the adapter is not loaded"));
         }
         let input_tokens = words_of(&prompt);
-        let answer = self.answer_to(&prompt, &request.adapter_id);
+        let sampled = request.sampling.as_ref().is_some_and(|sampling| sampling.temperature > 0.0);
+        let answer = self.answer_to(&prompt, &request.adapter_id, sampled);
+        if let Some(time) = answer.busy {
+            let problem =
+                Problem::new(Code::ResourceExhausted, reason::BUSY, "the queue is full", "ask again later");
+            return Err(problem.retry_after(time).into());
+        }
         self.state().tokens += answer.say.len() as u64;
-        Ok(Response::new(play(answer, input_tokens)))
+        Ok(Response::new(play(answer, input_tokens, request.logprobs.is_some())))
     }
 }
 
@@ -312,8 +322,10 @@ impl Scripted {
         self.state().script.as_ref().map_or_else(|| "script".to_owned(), architecture_of)
     }
 
-    fn answer_to(&self, prompt: &str, adapter: &str) -> Answer {
-        let state = self.state();
+    fn answer_to(&self, prompt: &str, adapter: &str, sampled: bool) -> Answer {
+        let mut state = self.state();
+        let number = state.samples;
+        state.samples += usize::from(sampled);
         let answers = state.script.as_ref().and_then(|script| script["answers"].as_array());
         let matching = answers
             .into_iter()
@@ -322,19 +334,22 @@ impl Scripted {
         let Some(answer) = matching else {
             let who = if adapter.is_empty() { "base" } else { adapter.get(..8).unwrap_or(adapter) };
             let say = format!("{who}: {prompt}").split_inclusive(' ').map(str::to_owned).collect();
-            return Answer { say, wait: None, then: Then::Finish };
+            return Answer { say, wait: None, then: Then::Finish, logprob: -0.1, busy: None };
         };
-        let say = answer["say"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect();
+        let texts = |value: &Value| -> Vec<String> {
+            value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let samples = texts(&answer["samples"]);
+        let say = match samples.get(number % samples.len().max(1)) {
+            Some(sample) if sampled => vec![sample.clone()],
+            _ => texts(&answer["say"]),
+        };
         let after = answer["wait_after"].as_u64().unwrap_or(0);
         Answer {
             say,
             wait: answer["wait_on"].as_str().map(|path| (after, PathBuf::from(path))),
+            logprob: answer["logprob"].as_f64().unwrap_or(-0.1) as f32,
+            busy: answer["busy_ms"].as_u64().map(Duration::from_millis),
             then: match answer["then"].as_str().unwrap_or_default() {
                 "abort" => Then::Abort,
                 "hang" => Then::Hang,
@@ -349,6 +364,10 @@ struct Answer {
     /// After this many deltas, wait for a writer of this fifo.
     wait: Option<(u64, PathBuf)>,
     then: Then,
+    /// Of each token.
+    logprob: f32,
+    /// Refused instead, with this time to come back after.
+    busy: Option<Duration>,
 }
 
 enum Then {
@@ -358,7 +377,7 @@ enum Then {
 }
 
 /// The answer as events, one step at a time, so that a dropped call stops it.
-fn play(answer: Answer, input_tokens: u32) -> Events {
+fn play(answer: Answer, input_tokens: u32, logprobs: bool) -> Events {
     let started = GenerateEvent {
         event: Some(generate_event::Event::Started(Started { input_tokens, ..Started::default() })),
     };
@@ -376,7 +395,13 @@ fn play(answer: Answer, input_tokens: u32) -> Events {
         }
         let output_tokens = said as u32 + 1;
         if let Some(text) = answer.say.get(said).cloned() {
-            let delta = generate_event::Event::Delta(Delta { text, output_tokens, ..Delta::default() });
+            let token = TokenLogprob {
+                token: text.clone().into_bytes(),
+                logprob: answer.logprob,
+                ..TokenLogprob::default()
+            };
+            let logprobs = if logprobs { vec![token] } else { Vec::new() };
+            let delta = generate_event::Event::Delta(Delta { text, output_tokens, logprobs });
             return Some((Ok(GenerateEvent { event: Some(delta) }), (answer, said + 1, false)));
         }
         match answer.then {
@@ -393,7 +418,7 @@ fn play(answer: Answer, input_tokens: u32) -> Events {
             output_tokens: said as u32,
             prefill_us: 1,
             generate_us: 1,
-            mean_logprob: -0.1,
+            mean_logprob: answer.logprob,
             ..Finished::default()
         });
         Some((Ok(GenerateEvent { event: Some(finished) }), (answer, said, true)))
