@@ -10,6 +10,7 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod client;
 pub mod ctl;
 pub mod device;
 pub mod gateway;
@@ -18,3 +19,4 @@ pub mod process;
 pub mod provider;
 pub mod ready;
 pub mod router_bench;
+pub mod seed;

@@ -97,6 +97,27 @@ pub fn children(parent: u32) -> Vec<(u32, String)> {
     found
 }
 
+/// What a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory, in bytes.
+    pub resident_bytes: u64,
+    /// Open files, sockets and the like.
+    pub descriptors: usize,
+}
+
+/// What process `id` holds now.
+///
+/// # Panics
+/// When there is no such process.
+pub fn usage(id: u32) -> Usage {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the process lives");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("proc(5)");
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().expect("proc(5)");
+    let descriptors = std::fs::read_dir(format!("/proc/{id}/fd")).expect("our own process").count();
+    Usage { resident_bytes: kib * 1024, descriptors }
+}
+
 /// How a process ended, in words, for assertions that explain themselves.
 pub fn ending(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {

@@ -1,7 +1,9 @@
 //! Bare llama.cpp in a process of its own: the bench target `bare` of synesis-runtime, which alone may link it.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cargo_metadata::Message;
 use serde_json::{Value, json};
@@ -14,30 +16,23 @@ use crate::models::{SMOLLM, model};
 pub(super) struct Bare(PathBuf);
 
 impl Bare {
-    /// Builds it, in the profile that this program was built in.
+    /// The program that `cargo build --message-format json` named in `messages` when it built it. Cargo gives a bench
+    /// a name with a hash, and building it here would build llama.cpp once more, for another choice of features.
     ///
     /// # Panics
-    /// When it does not build.
-    pub(super) fn build() -> Self {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--locked", "-p", "synesis-runtime", "--bench", "bare"]);
-        cargo.args(["--message-format", "json-render-diagnostics"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let output = cargo
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("cargo starts");
-        assert!(output.status.success(), "bare llama.cpp does not build");
-        let program = Message::parse_stream(output.stdout.as_slice())
+    /// When there is none.
+    pub(super) fn built(messages: &Path) -> Self {
+        let hint = "start the bench with `make bench-runtime`, which builds it";
+        let file =
+            File::open(messages).unwrap_or_else(|error| panic!("{}: {error}; {hint}", messages.display()));
+        let program = Message::parse_stream(BufReader::new(file))
             .map(|message| message.expect("cargo speaks its own format"))
             .find_map(|message| match message {
                 Message::CompilerArtifact(artifact) if artifact.target.name == "bare" => artifact.executable,
                 _ => None,
             });
-        Self(program.expect("cargo names what it built").into_std_path_buf())
+        let program = program.unwrap_or_else(|| panic!("{} names no `bare`; {hint}", messages.display()));
+        Self(program.into_std_path_buf())
     }
 
     /// One greedy generation in a new process: what it printed.

@@ -30,8 +30,10 @@ impl PeerKit {
         let python = venv.join("bin/python");
         let has_wheel = || run(Command::new(&python).args(["-c", "import xllamacpp"]));
         let installed = has_wheel().or_else(|_| {
-            run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-            run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-deps", WHEEL]))?;
+            // Without a pip of its own: Debian leaves that to a package which nothing else here needs.
+            run(Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&venv))?;
+            let pip = ["install", "--quiet", "--no-deps", WHEEL];
+            run(Command::new("python3").args(["-m", "pip", "--python"]).arg(&python).args(pip))?;
             has_wheel()
         });
         Self { python: installed.map(|()| python) }

@@ -36,13 +36,14 @@ pub const NAMES: [&str; 12] = [
     "boundary",
 ];
 
-/// Measures the rows of those names into `report`; the peer is installed below `folder`.
+/// Measures the rows of those names into `report`. The peer is installed below `folder`, where cargo's messages about
+/// what it built are too (`built.json`).
 pub async fn measure(names: &[&str], folder: &Path, report: &mut Report) {
     let kit = PeerKit::install(folder);
     if let Some(why) = kit.missing() {
         eprintln!("no llama-server to compare with: {why}");
     }
-    let bench = Bench { kit, bare: Bare::build() };
+    let bench = Bench { kit, bare: Bare::built(&folder.join("built.json")) };
     for name in names {
         eprintln!("-- {name} (load {})", load());
         for row in bench.row(name).await {
