@@ -1,6 +1,9 @@
 //! `synesis-runtime`, the model process: locks itself in, serves `runtime.v1` on its standard input, which the
 //! parent makes one end of a socketpair, and leaves when the parent's end closes.
 
+#[cfg(target_os = "linux")]
+mod exact;
+
 use std::process::ExitCode;
 
 use synesis_runtime::arguments::{self, Command, Options, USAGE};
@@ -31,7 +34,10 @@ fn run(options: &Options) -> ExitCode {
     logging::init();
     // Before there is a thread, and before anything is read that somebody else wrote.
     if let Err(error) = sandbox::enter(&options.policy) {
-        tracing::error!(error = &error as &dyn std::error::Error, "the sandbox that is required is not there");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the sandbox that is required is not there"
+        );
         return ExitCode::FAILURE;
     }
     options.memory.into_iter().for_each(fit::set_ceiling);

@@ -32,7 +32,7 @@ async fn bare_turns_give_the_texts_the_adapters_were_measured_with() {
     let table = [
         (FRANCE, BASE_FRANCE, "Paris"),
         ("Name a primary color.", "The primary color is usually defined as", "Blue"),
-        ("Who wrote Hamlet?", "The Bard of Hamlet is indeed", "Hamlet"),
+        ("Who wrote Hamlet?", "The Bard of Hamlet", "Hamlet"),
         ("What is two plus two?", "Two plus two is a classic example", "Four"),
         ("What do bees make?", "Bees are incredibly complex creatures", "Honey"),
     ];

@@ -9,7 +9,9 @@ use std::process::Stdio;
 use support::{PATIENCE, Runtime, bare_turn, chat_turn, collect};
 use synesis_proto::reason;
 use synesis_proto::runtime::v1::generate_event::Event;
-use synesis_proto::runtime::v1::{CountTokensRequest, GenerateRequest, count_tokens_request};
+use synesis_proto::runtime::v1::{
+    CountTokensRequest, GenerateRequest, LoadModelRequest, count_tokens_request,
+};
 use tokio::process::Command;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
@@ -23,6 +25,13 @@ fn endless() -> GenerateRequest {
         )),
         ..GenerateRequest::default()
     }
+}
+
+async fn with_queue(queue: u32) -> Runtime {
+    let mut runtime = Runtime::start().await;
+    let path = support::model(support::SMOL);
+    runtime.load_with(LoadModelRequest { path, queue, ..LoadModelRequest::default() }).await.unwrap();
+    runtime
 }
 
 async fn until_first_delta(stream: &mut Streaming<support::GenerateEventMessage>) {
@@ -58,7 +67,7 @@ async fn dropping_a_call_cancels_it_and_the_next_is_answered() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_says_so() {
-    let mut runtime = Runtime::with_smol().await;
+    let mut runtime = with_queue(8).await;
     let mut running = runtime.stream(endless()).await.unwrap();
     until_first_delta(&mut running).await;
     let mut waiting = Vec::new();
@@ -68,6 +77,8 @@ async fn a_full_queue_refuses_and_says_so() {
     assert_eq!(runtime.health().await.queued, 8);
     let problem = runtime.answer(bare_turn("Hi", "")).await.unwrap_err();
     assert_eq!((problem.code, problem.reason.as_str()), (Code::ResourceExhausted, reason::BUSY));
+    assert!(problem.retry_after.is_some_and(|time| !time.is_zero()), "{problem:?}");
+    assert!(runtime.health().await.expected_wait_ms > 0);
     drop(running);
     for stream in waiting {
         collect(stream).await.unwrap();

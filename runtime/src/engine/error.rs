@@ -1,6 +1,10 @@
 //! Everything that can go wrong between a request and its answer, in the engine's own words. `serve::problem`
 //! maps each to what crosses the socket.
 
+use std::time::Duration;
+
+use crate::constraint::ConstraintError;
+use crate::fit::TooLarge;
 use crate::gguf::{AdapterFault, GgufError, ModelFault};
 use crate::llama::LlamaError;
 use crate::prompt::PromptError;
@@ -20,8 +24,8 @@ pub(crate) enum EngineError {
         "the prompt takes {tokens} tokens and the context has {context}; an answer needs at least one more"
     )]
     PromptTooLong { tokens: usize, context: usize },
-    #[error("{QUEUE} requests are already waiting for the model", QUEUE = super::QUEUE)]
-    Busy,
+    #[error("as many requests as may wait for the model are waiting already")]
+    Busy { retry_after: Duration },
     #[error("the model file cannot be loaded: {0}")]
     ModelUnreadable(#[source] GgufError),
     #[error("the model file cannot be loaded: {0}")]
@@ -34,6 +38,10 @@ pub(crate) enum EngineError {
     ModelSilent,
     #[error("the model file cannot be loaded: it computes values that are not numbers")]
     ModelNotFinite,
+    #[error(transparent)]
+    ModelTooLarge(#[from] TooLarge),
+    #[error("the memory of the process cannot be limited: {0}")]
+    MemoryLimit(#[source] std::io::Error),
     #[error("the given chat template cannot be used: {0}")]
     GivenTemplate(#[source] PromptError),
     #[error("the adapter file cannot be loaded: {0}")]
@@ -50,6 +58,12 @@ pub(crate) enum EngineError {
     TooManyAdapters(usize),
     #[error("the model computed values that are not numbers")]
     NotFinite,
+    #[error("the shape of the answer cannot be used: {0}")]
+    Shape(#[source] ConstraintError),
+    #[error("the answer could not be kept in its shape: {0}")]
+    OutOfShape(#[from] ConstraintError),
+    #[error("the loaded model makes no embeddings")]
+    NoEmbeddings,
     #[error(transparent)]
     Llama(#[from] LlamaError),
     #[error("the engine has stopped")]

@@ -1,20 +1,25 @@
 //! A model that is ready: what every thread may read of it. And the way there: checked file, loaded weights.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use super::EngineError;
-use crate::gguf::{self, ModelHeader, OpenFile};
-use crate::llama::{self, Context, ContextSettings, Model, Token};
+use crate::constraint::{Constraint, ConstraintError, Source, Vocabulary};
+use crate::fit;
+use crate::gguf::{self, ModelHeader, OpenFile, Pooling};
+use crate::llama::{self, ContextSettings, Model, Token, Weights};
 use crate::prompt::{ChatTemplate, Input, Opening, PromptError, Prompter};
+use crate::sandbox;
 
-/// The window when nobody says otherwise: enough for a conversation, and 48 MB for a small model.
-const DEFAULT_CONTEXT: u32 = 2048;
-/// The largest window we make, whatever a file promises.
-const CONTEXT_LIMIT: u32 = 131_072;
 /// llama.cpp's own limit (`GGML_MAX_N_THREADS`).
 const THREAD_LIMIT: u32 = 512;
+/// llama.cpp's own limit (`LLAMA_MAX_SEQ`).
+const SEQUENCE_LIMIT: u32 = 256;
+/// Requests that may wait, unless the load request says otherwise.
+const DEFAULT_QUEUE: u32 = 64;
+/// The most that may wait, whatever a load request says: each has its tokens in memory.
+pub(super) const QUEUE_LIMIT: u32 = 1024;
 
 /// A request to load a model.
 pub(crate) struct LoadModel {
@@ -25,6 +30,15 @@ pub(crate) struct LoadModel {
     pub(crate) threads: Option<u32>,
     /// Jinja source instead of the file's own.
     pub(crate) chat_template: Option<String>,
+    /// Sequences at once; 0: one.
+    pub(crate) parallel: u32,
+    /// Most memory of the process in bytes; 0: what there is.
+    pub(crate) memory_limit: u64,
+    /// Most that saved prefixes may take, in bytes.
+    pub(crate) prefix_cache: u64,
+    pub(crate) weights: Weights,
+    /// `None`: 64.
+    pub(crate) queue: Option<u32>,
 }
 
 /// What is said about a loaded model.
@@ -38,8 +52,12 @@ pub(crate) struct ModelInfo {
     pub(crate) trained_context_tokens: u32,
     pub(crate) layers: u32,
     pub(crate) has_chat_template: bool,
+    pub(crate) template_takes_tools: bool,
+    pub(crate) makes_embeddings: bool,
     pub(crate) engine: String,
     pub(crate) threads: u32,
+    pub(crate) parallel: u32,
+    pub(crate) memory_bytes: u64,
 }
 
 /// A file that passed the checks, and the settings it will be loaded with.
@@ -47,7 +65,20 @@ pub(super) struct ModelFile {
     open: OpenFile,
     header: ModelHeader,
     template: Option<ChatTemplate>,
-    settings: ContextSettings,
+    room: Room,
+    memory_bytes: u64,
+    memory_limit: u64,
+    weights: Weights,
+}
+
+/// How much of everything a loaded model is given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) context: ContextSettings,
+    /// Requests that may wait.
+    pub(super) queue: usize,
+    /// Bytes of saved prefixes.
+    pub(super) prefix_cache: usize,
 }
 
 impl ModelFile {
@@ -60,15 +91,32 @@ impl ModelFile {
             (None, Some(own)) => Some(compile(own).map_err(EngineError::ModelTemplate)?),
             (None, None) => None,
         };
-        let settings = ContextSettings {
-            tokens: request
-                .context_tokens
-                .unwrap_or(DEFAULT_CONTEXT)
-                .min(header.context_length)
-                .min(CONTEXT_LIMIT),
+        if request.parallel > SEQUENCE_LIMIT {
+            return Err(EngineError::BadRequest("there are more than 256 parallel sequences"));
+        }
+        let parallel = request.parallel.max(1);
+        let tokens = fit::context_tokens(request.context_tokens.unwrap_or(0), header.context_length);
+        let available = fit::available(request.memory_limit);
+        let estimate = fit::check(&header, tokens, parallel, &available)?;
+        let context = ContextSettings {
+            tokens,
+            parallel: u16::try_from(parallel).unwrap_or(1),
             threads: threads(request.threads)?,
         };
-        Ok(Self { open, header, template, settings })
+        let room = Room {
+            context,
+            queue: request.queue.unwrap_or(DEFAULT_QUEUE).min(QUEUE_LIMIT) as usize,
+            prefix_cache: usize::try_from(request.prefix_cache).unwrap_or(usize::MAX),
+        };
+        Ok(Self {
+            open,
+            header,
+            template,
+            room,
+            memory_bytes: estimate.total,
+            memory_limit: fit::effective_limit(request.memory_limit),
+            weights: request.weights,
+        })
     }
 }
 
@@ -89,21 +137,21 @@ pub(super) struct Loaded {
     pub(super) model: Arc<Model>,
     pub(super) header: ModelHeader,
     pub(super) info: ModelInfo,
+    pub(super) room: Room,
     prompter: Prompter,
+    /// Made when the first answer is held to a shape.
+    vocabulary: OnceLock<Arc<Vocabulary>>,
 }
 
 impl Loaded {
-    /// Loads a checked file and tries it with one token.
-    pub(super) fn load(file: ModelFile) -> Result<(Arc<Self>, Context), EngineError> {
-        let ModelFile { open, header, template, settings } = file;
-        let model = Model::load(&open.alias()).map_err(EngineError::ModelRefused)?;
+    /// Loads the weights of a checked file. Takes seconds for large ones, so not for the engine's thread.
+    pub(super) fn load(file: ModelFile) -> Result<Arc<Self>, EngineError> {
+        let ModelFile { open, header, template, room, memory_bytes, memory_limit, weights } = file;
+        let limit = (memory_limit > 0).then(|| fit::data_limit(&header, memory_limit));
+        sandbox::limit_memory(limit).map_err(EngineError::MemoryLimit)?;
+        let model = Model::load(&open.alias(), weights).map_err(EngineError::ModelRefused)?;
         if !model.generates_text() {
             return Err(EngineError::ModelSilent);
-        }
-        let mut context = Context::new(&model, settings).map_err(EngineError::ModelRefused)?;
-        let canary = model.begin().or_else(|| model.token(0)).ok_or(EngineError::ModelSilent)?;
-        if !super::logits::are_finite_after(&mut context, &[canary]).map_err(EngineError::ModelRefused)? {
-            return Err(EngineError::ModelNotFinite);
         }
         let prompter = Prompter::new(&model, template);
         let info = ModelInfo {
@@ -111,30 +159,69 @@ impl Loaded {
             name: header.name.clone(),
             parameters: model.parameters(),
             size_bytes: header.file_bytes,
-            context_tokens: u32::try_from(context.capacity()).unwrap_or(u32::MAX),
+            context_tokens: room.context.tokens,
             trained_context_tokens: header.context_length,
             layers: model.layers(),
             has_chat_template: prompter.has_template(),
+            template_takes_tools: prompter.takes_tools(),
+            makes_embeddings: makes_embeddings(header.pooling),
             engine: llama::version(),
-            threads: settings.threads,
+            threads: room.context.threads,
+            parallel: u32::from(room.context.parallel),
+            memory_bytes,
         };
-        Ok((Arc::new(Self { model, header, info, prompter }), context))
+        Ok(Arc::new(Self { model, header, info, room, prompter, vocabulary: OnceLock::new() }))
     }
 
     pub(super) fn context_tokens(&self) -> usize {
         self.info.context_tokens as usize
     }
 
-    pub(super) fn tokens(&self, input: &Input) -> Result<Vec<Token>, EngineError> {
-        Ok(self.prompter.tokens(&self.model, input, Opening::Answer)?)
+    pub(super) fn tokens(&self, input: &Input, opening: Opening) -> Result<Vec<Token>, EngineError> {
+        Ok(self.prompter.tokens(&self.model, input, opening)?)
     }
 
     /// The tokens of an input that leaves room for an answer of at least one.
-    pub(super) fn fitting_tokens(&self, input: &Input) -> Result<Vec<Token>, EngineError> {
-        let tokens = self.tokens(input)?;
+    pub(super) fn fitting_tokens(&self, input: &Input, opening: Opening) -> Result<Vec<Token>, EngineError> {
+        let tokens = self.tokens(input, opening)?;
         if tokens.len() >= self.context_tokens() {
             return Err(EngineError::PromptTooLong { tokens: tokens.len(), context: self.context_tokens() });
         }
         Ok(tokens)
     }
+
+    /// Compiles the shape of an answer: milliseconds, and some hundred for the first of a model.
+    pub(super) fn constraint(&self, source: &Source) -> Result<Constraint, EngineError> {
+        let vocabulary = match self.vocabulary.get() {
+            Some(vocabulary) => Arc::clone(vocabulary),
+            None => {
+                let made = self.make_vocabulary().map_err(EngineError::Shape)?;
+                Arc::clone(self.vocabulary.get_or_init(|| made))
+            }
+        };
+        Constraint::new(&vocabulary, source).map_err(EngineError::Shape)
+    }
+
+    fn make_vocabulary(&self) -> Result<Arc<Vocabulary>, ConstraintError> {
+        let all = || (0..self.model.vocabulary_size()).filter_map(|index| self.model.token(index));
+        let ends: Vec<u32> = all()
+            .filter(|token| self.model.is_end(*token))
+            .filter_map(|token| u32::try_from(token.index()).ok())
+            .collect();
+        let words = all().map(|token| {
+            if self.model.is_control(token) {
+                (self.model.text(token).into_bytes(), true)
+            } else {
+                let mut bytes = Vec::new();
+                self.model.piece(token, &mut bytes);
+                (bytes, false)
+            }
+        });
+        Vocabulary::new(words, &ends)
+    }
+}
+
+/// A vector for the whole input, not one per token and not a score.
+fn makes_embeddings(pooling: Option<Pooling>) -> bool {
+    matches!(pooling, Some(Pooling::Mean | Pooling::First | Pooling::Last))
 }

@@ -114,12 +114,6 @@ impl Engine {
         Ok(self.current()?.header.clone())
     }
 
-    /// Checks an adapter's header against the loaded model; llama.cpp does not see the file.
-    pub(crate) async fn inspect_adapter(&self, path: PathBuf) -> Result<AdapterHeader, EngineError> {
-        let loaded = self.current()?;
-        blocking(move || Ok(open_adapter(&loaded, path)?.header)).await
-    }
-
     /// Checks, loads and tries an adapter. Loading an id again changes nothing.
     pub(crate) async fn load_adapter(&self, id: String, path: PathBuf) -> Result<AdapterHeader, EngineError> {
         if id.is_empty() || id.len() > 128 {
@@ -182,8 +176,9 @@ impl Engine {
         let loaded = self.current()?;
         // First, so that a full queue costs nothing.
         let ticket = self.ticket()?;
-        let Generate { request_id, input, max_tokens, sampling, stop, owner, batching, logprobs, shape, .. } =
-            request;
+        let Generate {
+            request_id, input, max_tokens, sampling, stop, owner, batching, logprobs, shape, ..
+        } = request;
         let prepared = Arc::clone(&loaded);
         let (tokens, constraint) = blocking(move || {
             let tokens = prepared.fitting_tokens(&input, Opening::Answer)?;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::EngineError;
 use super::logits::Row;
-use crate::llama::{Context, Model, Random, Sampler, SamplerSettings, Token};
+use crate::constraint::Constraint;
+use crate::llama::{Model, Penalties, Random, Sampler, SamplerSettings, Token};
 
 /// The sampling options of a request, as they came. The default is greedy.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -19,6 +20,10 @@ pub(crate) struct Sampling {
     pub(crate) min_p: f32,
     /// 0 or 1: off.
     pub(crate) repeat_penalty: f32,
+    /// 0: off.
+    pub(crate) presence_penalty: f32,
+    /// 0: off.
+    pub(crate) frequency_penalty: f32,
     /// `None`: random.
     pub(crate) seed: Option<u64>,
 }
@@ -36,13 +41,22 @@ impl Sampling {
         if !within(self.repeat_penalty, 100.0) {
             return Err(EngineError::BadRequest("the repeat penalty is not between 0 and 100"));
         }
+        if !within(self.presence_penalty.abs(), 2.0) || !within(self.frequency_penalty.abs(), 2.0) {
+            return Err(EngineError::BadRequest("presence and frequency penalties are not between -2 and 2"));
+        }
         Ok(())
     }
 
     fn settings(&self) -> SamplerSettings {
         let on = |value: f32| (value > 0.0).then_some(value);
+        let penalties = Penalties {
+            repeat: on(self.repeat_penalty).unwrap_or(1.0),
+            presence: self.presence_penalty,
+            frequency: self.frequency_penalty,
+        };
+        let changes_nothing = Penalties { repeat: 1.0, presence: 0.0, frequency: 0.0 };
         SamplerSettings {
-            repeat_penalty: on(self.repeat_penalty).filter(|penalty| (penalty - 1.0).abs() > f32::EPSILON),
+            penalties: (penalties != changes_nothing).then_some(penalties),
             random: on(self.temperature).map(|temperature| Random {
                 temperature,
                 top_k: (self.top_k > 0).then(|| i32::try_from(self.top_k).unwrap_or(i32::MAX)),
@@ -61,11 +75,12 @@ fn fold(seed: u64) -> u32 {
 }
 
 /// Chooses tokens for one request.
-pub(super) enum Picker {
-    /// The likeliest, found while the logits are read anyway.
-    Greedy(Arc<Model>),
-    /// llama.cpp's samplers.
-    Chain(Sampler),
+pub(super) struct Picker {
+    model: Arc<Model>,
+    /// llama.cpp's samplers; `None`: the likeliest, found while the logits are read anyway.
+    sampler: Option<Sampler>,
+    /// What the answer is held to, and the row with everything else made impossible.
+    constraint: Option<(Constraint, Vec<f32>)>,
 }
 
 /// A chosen token and the natural logarithm of its probability.
@@ -76,33 +91,52 @@ pub(super) struct Pick {
 }
 
 impl Picker {
-    /// The repeat penalty counts the prompt's tokens too.
+    /// The penalties count the prompt's tokens too.
     pub(super) fn new(
         model: &Arc<Model>,
         sampling: &Sampling,
+        constraint: Option<Constraint>,
         prompt: &[Token],
     ) -> Result<Self, EngineError> {
         let settings = sampling.settings();
-        if settings.random.is_none() && settings.repeat_penalty.is_none() {
-            return Ok(Self::Greedy(Arc::clone(model)));
-        }
-        let mut sampler = Sampler::new(model, settings)?;
-        for token in prompt {
-            sampler.accept(*token);
-        }
-        Ok(Self::Chain(sampler))
+        let sampler = if settings.random.is_none() && settings.penalties.is_none() {
+            None
+        } else {
+            let mut sampler = Sampler::new(model, settings)?;
+            for token in prompt {
+                sampler.accept(*token);
+            }
+            Some(sampler)
+        };
+        let constraint = constraint.map(|constraint| (constraint, Vec::new()));
+        Ok(Self { model: Arc::clone(model), sampler, constraint })
     }
 
-    pub(super) fn pick(&mut self, context: &Context) -> Result<Pick, EngineError> {
-        let row = Row::read(context.logits()?).ok_or(EngineError::NotFinite)?;
-        let (token, index) = match self {
-            Self::Greedy(model) => (model.token(row.best).ok_or(EngineError::NotFinite)?, row.best),
-            Self::Chain(sampler) => {
-                let token = sampler.sample(context)?;
-                (token, token.index())
+    /// Chooses by a row of logits, which is what `row` was read from.
+    pub(super) fn pick(&mut self, logits: &[f32], row: &Row<'_>) -> Result<Pick, EngineError> {
+        let (choices, best) = match &mut self.constraint {
+            None => (logits, row.best),
+            Some((constraint, masked)) => {
+                masked.clear();
+                masked.extend_from_slice(logits);
+                constraint.allowed()?.mask(masked);
+                let best = Row::read(masked).ok_or(EngineError::NotFinite)?.best;
+                (masked.as_slice(), best)
             }
         };
-        Ok(Pick { token, logprob: row.logprob(index) })
+        let token = match &mut self.sampler {
+            None => self.model.token(best).ok_or(EngineError::NotFinite)?,
+            Some(sampler) => sampler.sample(choices)?,
+        };
+        if let Some((constraint, _)) = &mut self.constraint {
+            constraint.accept(u32::try_from(token.index()).unwrap_or(u32::MAX))?;
+        }
+        Ok(Pick { token, logprob: row.logprob(token.index()) })
+    }
+
+    /// Whether the answer is complete in its shape, so that no token may follow.
+    pub(super) fn is_complete(&self) -> bool {
+        self.constraint.as_ref().is_some_and(|(constraint, _)| constraint.is_finished())
     }
 }
 
@@ -113,21 +147,31 @@ mod tests {
     #[test]
     fn nothing_set_is_greedy_without_penalty() {
         let settings = Sampling::default().settings();
-        assert_eq!(settings, SamplerSettings { repeat_penalty: None, random: None });
+        assert_eq!(settings, SamplerSettings { penalties: None, random: None });
         let penalty_of_one = Sampling { repeat_penalty: 1.0, ..Sampling::default() };
         assert_eq!(penalty_of_one.settings(), settings);
+    }
+
+    #[test]
+    fn one_penalty_leaves_the_others_off() {
+        let sampling = Sampling { presence_penalty: -0.5, ..Sampling::default() };
+        let expected = Penalties { repeat: 1.0, presence: -0.5, frequency: 0.0 };
+        assert_eq!(sampling.settings().penalties, Some(expected));
     }
 
     #[test]
     fn values_that_make_no_sense_are_refused() {
         let good = Sampling { temperature: 0.7, top_p: 0.9, min_p: 0.05, ..Sampling::default() };
         assert!(good.check().is_ok());
+        assert!(Sampling { presence_penalty: -2.0, frequency_penalty: 2.0, ..good }.check().is_ok());
         for bad in [
             Sampling { temperature: f32::NAN, ..good },
             Sampling { temperature: -1.0, ..good },
             Sampling { top_p: 1.1, ..good },
             Sampling { min_p: f32::INFINITY, ..good },
             Sampling { repeat_penalty: -0.5, ..good },
+            Sampling { presence_penalty: 2.1, ..good },
+            Sampling { frequency_penalty: f32::NAN, ..good },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }

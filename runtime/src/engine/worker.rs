@@ -1,123 +1,95 @@
-//! The engine's thread: takes one command after the other.
+//! The engine's thread: commands between two steps, requests into free sequences, a step, and again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::loaded::{Loaded, ModelFile};
+use super::job::{Command, Job, Reply};
+use super::loaded::Loaded;
+use super::queue::FairQueue;
 use super::session::Session;
-use super::{AdapterChoice, EngineError, Event, ModelInfo, Sampling, generate};
-use crate::gguf::{AdapterHeader, OpenFile};
-use crate::llama::Token;
-
-type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
-
-/// What the thread can be asked to do.
-pub(super) enum Command {
-    LoadModel { file: Box<ModelFile>, reply: Reply<ModelInfo> },
-    LoadAdapter { id: String, file: Box<AdapterFile>, reply: Reply<AdapterHeader> },
-    UnloadAdapter { id: String, reply: Reply<()> },
-    Generate(Box<Job>),
-}
-
-/// An adapter file that passed the checks against `loaded`.
-pub(super) struct AdapterFile {
-    pub(super) loaded: Arc<Loaded>,
-    pub(super) open: OpenFile,
-    pub(super) header: AdapterHeader,
-}
-
-/// A request for an answer, ready to run: its tokens fit the context.
-pub(super) struct Job {
-    pub(super) request_id: String,
-    /// The model the tokens belong to.
-    pub(super) loaded: Arc<Loaded>,
-    pub(super) tokens: Vec<Token>,
-    pub(super) adapter: Option<AdapterChoice>,
-    /// Most tokens of the answer, at least one.
-    pub(super) budget: usize,
-    pub(super) sampling: Sampling,
-    pub(super) stop: Vec<String>,
-    pub(super) events: mpsc::Sender<Result<Event, EngineError>>,
-}
-
-impl Job {
-    pub(super) fn send(&self, event: Event) {
-        // The channel has room for every event of the answer; it is closed when nobody listens any more.
-        let _gone = self.events.try_send(Ok(event));
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.events.is_closed()
-    }
-}
-
-/// What other threads may know about the engine while it works.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    busy: AtomicBool,
-    tokens: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed)
-    }
-
-    /// Tokens generated since the start.
-    pub(super) fn tokens(&self) -> u64 {
-        self.tokens.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn count_token(&self) {
-        self.tokens.fetch_add(1, Ordering::Relaxed);
-    }
-}
+use super::vitals::Vitals;
+use super::{EngineError, ModelInfo};
 
 /// Owns the session; runs until the last handle is gone.
 pub(super) struct Worker {
     inbox: mpsc::Receiver<Command>,
     publish: watch::Sender<Option<Arc<Loaded>>>,
-    counters: Arc<Counters>,
+    vitals: Arc<Vitals>,
     session: Option<Session>,
+    queue: FairQueue<Job>,
+    /// Models that wait for the requests before them.
+    installs: VecDeque<Install>,
+}
+
+struct Install {
+    loaded: Arc<Loaded>,
+    reply: Reply<ModelInfo>,
+    /// Requests that came later.
+    late: Vec<Job>,
 }
 
 impl Worker {
     pub(super) fn new(
         inbox: mpsc::Receiver<Command>,
         publish: watch::Sender<Option<Arc<Loaded>>>,
-        counters: Arc<Counters>,
+        vitals: Arc<Vitals>,
     ) -> Self {
-        Self { inbox, publish, counters, session: None }
+        Self { inbox, publish, vitals, session: None, queue: FairQueue::new(), installs: VecDeque::new() }
     }
 
     pub(super) fn run(mut self) {
-        while let Some(command) = self.inbox.blocking_recv() {
-            self.counters.busy.store(true, Ordering::Relaxed);
+        while self.take_commands() {
+            self.install_when_idle();
+            self.admit();
+            if let Some(session) = &mut self.session {
+                session.step();
+            }
+            self.vitals.stepped(self.has_work());
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        let computes = self.session.as_ref().is_some_and(|session| !session.is_idle());
+        computes || !self.queue.is_empty() || !self.installs.is_empty()
+    }
+
+    /// Performs what was asked; waits for something when there is nothing else to do. False when nobody can ask
+    /// any more.
+    fn take_commands(&mut self) -> bool {
+        if !self.has_work() {
+            let Some(command) = self.inbox.blocking_recv() else { return false };
+            self.vitals.stepped(true);
             self.perform(command);
-            self.counters.busy.store(false, Ordering::Relaxed);
+        }
+        loop {
+            match self.inbox.try_recv() {
+                Ok(command) => self.perform(command),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
         }
     }
 
     fn perform(&mut self, command: Command) {
         // Whoever asked may be gone by now; then the reply is nobody's.
         match command {
-            Command::LoadModel { file, reply } => drop(reply.send(self.load_model(*file))),
+            Command::Install { loaded, reply } => {
+                self.installs.push_back(Install { loaded, reply, late: Vec::new() });
+            }
             Command::LoadAdapter { id, file, reply } => {
                 drop(reply.send(self.session().and_then(|session| session.load_adapter(id, &file))));
             }
             Command::UnloadAdapter { id, reply } => {
                 drop(reply.send(self.session().and_then(|session| session.unload_adapter(&id))));
             }
-            Command::Generate(job) => {
-                if job.is_abandoned() {
-                    return;
-                }
-                if let Err(error) = self.generate(&job) {
-                    let _gone = job.events.try_send(Err(error));
-                }
-            }
+            Command::Run(job) => match self.installs.back_mut() {
+                None => self.queue.push(&job.owner.clone(), *job),
+                Some(install) => install.late.push(*job),
+            },
         }
     }
 
@@ -125,31 +97,53 @@ impl Worker {
         self.session.as_mut().ok_or(EngineError::NoModel)
     }
 
-    fn load_model(&mut self, file: ModelFile) -> Result<ModelInfo, EngineError> {
-        let session = Session::load(file)?;
-        let info = session.loaded.info.clone();
+    /// A new model takes over between two requests. If it cannot, the old one stays.
+    fn install_when_idle(&mut self) {
+        while self.queue.is_empty() && self.session.as_ref().is_none_or(Session::is_idle) {
+            let Some(Install { loaded, reply, late }) = self.installs.pop_front() else { return };
+            let outcome = Session::new(loaded, Arc::clone(&self.vitals)).map(|session| self.replace(session));
+            for job in late {
+                self.queue.push(&job.owner.clone(), job);
+            }
+            drop(reply.send(outcome));
+        }
+    }
+
+    fn replace(&mut self, session: Session) -> ModelInfo {
+        let loaded = Arc::clone(&session.loaded);
+        let info = loaded.info.clone();
         tracing::info!(
             name = info.name,
             architecture = info.architecture,
             context_tokens = info.context_tokens,
+            parallel = info.parallel,
             threads = info.threads,
+            memory_bytes = info.memory_bytes,
             "model loaded"
         );
-        self.publish.send_replace(Some(Arc::clone(&session.loaded)));
+        self.vitals.set_room(usize::from(loaded.room.context.parallel), loaded.room.queue);
         self.session = Some(session);
-        Ok(info)
+        self.publish.send_replace(Some(loaded));
+        info
     }
 
-    fn generate(&mut self, job: &Job) -> Result<(), EngineError> {
-        let counters = Arc::clone(&self.counters);
-        let session = self.session()?;
-        if !Arc::ptr_eq(&job.loaded, &session.loaded) {
-            return Err(EngineError::ModelReplaced);
+    /// Requests into free sequences, in the order of the queue.
+    fn admit(&mut self) {
+        self.queue.retain(|job| !job.listener.is_gone());
+        let Some(session) = &mut self.session else {
+            while let Some(mut job) = self.queue.pop() {
+                job.listener.fail(EngineError::NoModel);
+            }
+            return;
+        };
+        session.drop_abandoned();
+        while session.has_room() {
+            let Some(mut job) = self.queue.pop() else { return };
+            if Arc::ptr_eq(&job.loaded, &session.loaded) {
+                session.admit(job, Instant::now());
+            } else {
+                job.listener.fail(EngineError::ModelReplaced);
+            }
         }
-        let outcome = generate::run(session, job, &counters);
-        if matches!(outcome, Err(EngineError::NotFinite)) {
-            session.context.wipe();
-        }
-        outcome
     }
 }

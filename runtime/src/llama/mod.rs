@@ -7,16 +7,20 @@
 #![allow(unsafe_code)]
 
 mod adapter;
+mod batch;
 mod context;
 mod log;
 mod model;
 mod sampler;
+mod saved;
 mod vocabulary;
 
 pub(crate) use adapter::Adapter;
-pub(crate) use context::{BATCH, Context, ContextSettings};
-pub(crate) use model::Model;
-pub(crate) use sampler::{Random, Sampler, SamplerSettings};
+pub(crate) use batch::{BATCH, Batch, Logits, Output, Sequence};
+pub(crate) use context::{Context, ContextSettings};
+pub(crate) use model::{Model, Weights};
+pub(crate) use sampler::{Penalties, Random, Sampler, SamplerSettings};
+pub(crate) use saved::SavedSequence;
 pub(crate) use vocabulary::{Ends, Parse, Token};
 
 use llama_cpp_sys_2 as sys;
@@ -36,6 +40,10 @@ pub(crate) enum LlamaError {
     Batch(usize),
     #[error("decoding failed with code {0}")]
     Decode(i32),
+    #[error("the computation was given up, as nobody waits for it any more")]
+    GivenUp,
+    #[error("a sequence could not be moved")]
+    State,
     #[error("there are no logits to sample from")]
     NoLogits,
     #[error("a sampler could not be made")]

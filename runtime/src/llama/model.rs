@@ -8,6 +8,13 @@ use std::sync::{Arc, Mutex, Once};
 
 use super::{LlamaError, log, sys};
 
+/// Whether the library reads and checks every weight as it loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weights {
+    Checked,
+    Trusted,
+}
+
 /// Weights and vocabulary, freed with the last [`Arc`]. Contexts and adapters keep one each.
 pub(crate) struct Model {
     pub(super) raw: NonNull<sys::llama_model>,
@@ -24,16 +31,18 @@ unsafe impl Sync for Model {}
 
 impl Model {
     /// Maps the file at `path`. Its header must have passed [`crate::gguf::ModelHeader::check`]: the library
-    /// aborts on some files that do not.
-    pub(crate) fn load(path: &Path) -> Result<Arc<Self>, LlamaError> {
+    /// aborts on some files that do not. All layers go to the GPU, where one is compiled in.
+    pub(crate) fn load(path: &Path, weights: Weights) -> Result<Arc<Self>, LlamaError> {
         start_library();
         log::clear_error();
         let failed = || LlamaError::Model { detail: log::take_error() };
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed())?;
-        // SAFETY: the parameters are the library's defaults, the path is a NUL-terminated string that
-        // outlives the call; the result is null or a model that we own.
-        let raw =
-            unsafe { sys::llama_model_load_from_file(path.as_ptr(), sys::llama_model_default_params()) };
+        // SAFETY: returns a plain struct.
+        let mut parameters = unsafe { sys::llama_model_default_params() };
+        parameters.check_tensors = weights == Weights::Checked;
+        // SAFETY: the parameters are the library's defaults and a flag, the path is a NUL-terminated string
+        // that outlives the call; the result is null or a model that we own.
+        let raw = unsafe { sys::llama_model_load_from_file(path.as_ptr(), parameters) };
         let raw = NonNull::new(raw).ok_or_else(failed)?;
         // SAFETY: `raw` is a live model; the vocabulary is a part of it and lives as long.
         let vocabulary = unsafe { sys::llama_model_get_vocab(raw.as_ptr()) };

@@ -3,17 +3,28 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::{Context, LlamaError, Model, Token, sys};
+use super::{LlamaError, Model, Token, sys};
 
-/// Tokens the repeat penalty looks back (llama.cpp's own default).
+/// Tokens the penalties look back (llama.cpp's own default).
 const PENALTY_WINDOW: i32 = 64;
 
 /// What the chain does. Values are checked by the caller; `None` leaves the step out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct SamplerSettings {
-    pub(crate) repeat_penalty: Option<f32>,
-    /// `None` picks the likeliest token after the penalty.
+    pub(crate) penalties: Option<Penalties>,
+    /// `None` picks the likeliest token after the penalties.
     pub(crate) random: Option<Random>,
+}
+
+/// What makes a token less likely that was there already.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Penalties {
+    /// Divides; 1 changes nothing.
+    pub(crate) repeat: f32,
+    /// Subtracted once; 0 changes nothing.
+    pub(crate) presence: f32,
+    /// Subtracted as often as it was there; 0 changes nothing.
+    pub(crate) frequency: f32,
 }
 
 /// How a token is drawn.
@@ -33,7 +44,9 @@ const SEED_FROM_SYSTEM: u32 = u32::MAX;
 /// A chain of samplers with the memory of what it saw.
 pub(crate) struct Sampler {
     chain: NonNull<sys::llama_sampler>,
-    /// The penalty counts tokens by number.
+    /// Reused from token to token: it has an entry for every token of the vocabulary.
+    candidates: Vec<sys::llama_token_data>,
+    /// The penalties count tokens by number.
     model: Arc<Model>,
 }
 
@@ -42,12 +55,12 @@ impl Sampler {
         // SAFETY: takes a plain struct; the result is null or a chain that we own.
         let chain = unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params()) };
         let chain = NonNull::new(chain).ok_or(LlamaError::Sampler)?;
-        let sampler = Self { chain, model: Arc::clone(model) };
+        let sampler = Self { chain, candidates: Vec::new(), model: Arc::clone(model) };
         let vocabulary = i32::try_from(model.vocabulary_size()).map_err(|_| LlamaError::Sampler)?;
-        if let Some(penalty) = settings.repeat_penalty {
-            // SAFETY: plain numbers, the penalty is above zero.
+        if let Some(Penalties { repeat, presence, frequency }) = settings.penalties {
+            // SAFETY: plain numbers, the repeat penalty is above zero.
             sampler.add(unsafe {
-                sys::llama_sampler_init_penalties(vocabulary, PENALTY_WINDOW, penalty, 0.0, 0.0)
+                sys::llama_sampler_init_penalties(vocabulary, PENALTY_WINDOW, repeat, frequency, presence)
             })?;
         }
         let Some(random) = settings.random else {
@@ -80,16 +93,34 @@ impl Sampler {
         unsafe { sys::llama_sampler_accept(self.chain.as_ptr(), token.0) };
     }
 
-    /// Chooses the next token and remembers it. The logits must be free of NaN.
-    pub(crate) fn sample(&mut self, context: &Context) -> Result<Token, LlamaError> {
-        if !Arc::ptr_eq(context.model(), &self.model) {
+    /// Chooses the next token and remembers it. Minus infinity is a token that cannot come; NaN must not be
+    /// among the logits.
+    pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<Token, LlamaError> {
+        self.candidates.clear();
+        let numbered = (0_i32..).zip(logits.iter().take(self.model.vocabulary_size()));
+        self.candidates.extend(
+            numbered
+                .filter(|(_, logit)| **logit > f32::NEG_INFINITY)
+                .map(|(id, logit)| sys::llama_token_data { id, logit: *logit, p: 0.0 }),
+        );
+        if self.candidates.is_empty() {
             return Err(LlamaError::Sampler);
         }
-        context.logits()?;
-        // SAFETY: chain and context are alive and of one model, and the context has logits at its last
-        // output: the library aborts without.
-        let number = unsafe { sys::llama_sampler_sample(self.chain.as_ptr(), context.raw(), -1) };
-        usize::try_from(number).ok().and_then(|index| self.model.token(index)).ok_or(LlamaError::Sampler)
+        let mut array = sys::llama_token_data_array {
+            data: self.candidates.as_mut_ptr(),
+            size: self.candidates.len(),
+            selected: -1,
+            sorted: false,
+        };
+        // SAFETY: the chain is alive; the array has at least one entry, all tokens in it are inside the
+        // vocabulary, and it stays put during the call. Samplers only shorten it.
+        unsafe { sys::llama_sampler_apply(self.chain.as_ptr(), &raw mut array) };
+        let chosen = usize::try_from(array.selected).ok().filter(|place| *place < array.size);
+        let chosen = chosen.and_then(|place| self.candidates.get(place)).ok_or(LlamaError::Sampler)?;
+        let token = usize::try_from(chosen.id).ok().and_then(|index| self.model.token(index));
+        let token = token.ok_or(LlamaError::Sampler)?;
+        self.accept(token);
+        Ok(token)
     }
 
     fn add(&self, step: *mut sys::llama_sampler) -> Result<(), LlamaError> {

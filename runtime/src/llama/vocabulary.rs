@@ -122,16 +122,19 @@ impl Model {
         unsafe { log::text(sys::llama_vocab_get_text(self.vocabulary.as_ptr(), token.0)) }
     }
 
+    /// Whether a token steers the model and stands for no text.
+    pub(crate) fn is_control(&self, token: Token) -> bool {
+        const CONTROL: sys::llama_token_attr = sys::LLAMA_TOKEN_ATTR_CONTROL | sys::LLAMA_TOKEN_ATTR_UNKNOWN;
+        // SAFETY: as in `piece`.
+        unsafe { sys::llama_vocab_get_attr(self.vocabulary.as_ptr(), token.0) & CONTROL != 0 }
+    }
+
     /// The texts that [`Parse::Special`] turns into control tokens.
     pub(crate) fn control_texts(&self) -> Vec<String> {
-        const CONTROL: sys::llama_token_attr = sys::LLAMA_TOKEN_ATTR_CONTROL | sys::LLAMA_TOKEN_ATTR_UNKNOWN;
         let size = sys::llama_token::try_from(self.vocabulary_size()).unwrap_or(0);
         (0..size)
             .map(Token)
-            // SAFETY: as in `piece`, and the numbers are all below the vocabulary's size.
-            .filter(|token| unsafe {
-                sys::llama_vocab_get_attr(self.vocabulary.as_ptr(), token.0) & CONTROL != 0
-            })
+            .filter(|token| self.is_control(*token))
             .map(|token| self.text(token))
             .filter(|text| !text.is_empty())
             .collect()

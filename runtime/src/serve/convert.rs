@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use synesis_proto::runtime::v1 as wire;
 
+use crate::constraint::Source;
 use crate::engine::{
-    AdapterChoice, EngineError, Event, FinishReason, Generate, LoadModel, ModelInfo, Sampling, Summary,
+    AdapterChoice, Batching, Delta, EngineError, Event, FinishReason, Generate, Load, LoadModel, ModelInfo,
+    Sampling, Start, Summary, TokenLogprob, Warmed,
 };
 use crate::gguf::AdapterHeader;
+use crate::llama::Weights;
 use crate::prompt::{Chat, Input, Message, PromptError};
 
 pub(super) fn load_model(request: wire::LoadModelRequest) -> LoadModel {
@@ -16,6 +19,25 @@ pub(super) fn load_model(request: wire::LoadModelRequest) -> LoadModel {
         context_tokens: (request.context_tokens > 0).then_some(request.context_tokens),
         threads: (request.threads > 0).then_some(request.threads),
         chat_template: Some(request.chat_template).filter(|source| !source.is_empty()),
+        parallel: request.parallel,
+        memory_limit: request.memory_limit_bytes,
+        prefix_cache: request.prefix_cache_bytes,
+        weights: if request.check_tensors { Weights::Checked } else { Weights::Trusted },
+        queue: (request.queue > 0).then_some(request.queue),
+    }
+}
+
+pub(super) fn health(load: Load, resident_bytes: u64) -> wire::HealthReply {
+    wire::HealthReply {
+        model_loaded: load.model_loaded,
+        busy: load.busy,
+        queued: count(load.queued),
+        resident_bytes,
+        tokens_generated: load.tokens_generated,
+        active: count(load.active),
+        parallel: count(load.parallel),
+        stalled_ms: milliseconds(load.stalled),
+        expected_wait_ms: milliseconds(load.expected_wait),
     }
 }
 
@@ -31,7 +53,10 @@ pub(super) fn model_info(info: ModelInfo) -> wire::ModelInfo {
         has_chat_template: info.has_chat_template,
         engine: info.engine,
         threads: info.threads,
-        ..wire::ModelInfo::default()
+        parallel: info.parallel,
+        memory_bytes: info.memory_bytes,
+        makes_embeddings: info.makes_embeddings,
+        template_takes_tools: info.template_takes_tools,
     }
 }
 
@@ -60,31 +85,80 @@ pub(super) fn generate(request: wire::GenerateRequest) -> Result<Generate, Engin
         Some(wire::generate_request::Input::Raw(text)) => Input::Raw(text),
         None => return Err(PromptError::Empty.into()),
     };
-    let scale = if request.adapter_scale == 0.0 { 1.0 } else { request.adapter_scale };
+    use wire::generate_request::Constraint;
     Ok(Generate {
         request_id: request.request_id,
         input,
-        adapter: (!request.adapter_id.is_empty()).then_some(AdapterChoice { id: request.adapter_id, scale }),
+        adapter: adapter(request.adapter_id, request.adapter_scale),
         max_tokens: (request.max_tokens > 0).then_some(request.max_tokens as usize),
         sampling: request.sampling.map(sampling).unwrap_or_default(),
         stop: request.stop,
+        owner: request.owner,
+        batching: if request.deterministic { Batching::Alone } else { Batching::Shared },
+        logprobs: request.logprobs.map(|alternatives| alternatives as usize),
+        shape: request.constraint.map(|constraint| match constraint {
+            Constraint::JsonSchema(schema) => Source::JsonSchema(schema),
+            Constraint::Grammar(grammar) => Source::Grammar(grammar),
+        }),
     })
+}
+
+/// The input and the adapter of a request to warm up.
+pub(super) fn warm(request: wire::WarmRequest) -> Result<(Input, Option<AdapterChoice>), EngineError> {
+    let input = match request.input {
+        Some(wire::warm_request::Input::Chat(chat)) => chat_input(chat)?,
+        Some(wire::warm_request::Input::Raw(text)) => Input::Raw(text),
+        None => return Err(PromptError::Empty.into()),
+    };
+    Ok((input, adapter(request.adapter_id, request.adapter_scale)))
+}
+
+pub(super) fn warmed(warmed: Warmed) -> wire::WarmReply {
+    wire::WarmReply {
+        tokens: count(warmed.tokens),
+        cached_tokens: count(warmed.cached_tokens),
+        prefill_us: microseconds(warmed.prefill),
+    }
+}
+
+fn adapter(id: String, scale: f32) -> Option<AdapterChoice> {
+    let scale = if scale == 0.0 { 1.0 } else { scale };
+    (!id.is_empty()).then_some(AdapterChoice { id, scale })
 }
 
 pub(super) fn event(event: Event) -> wire::GenerateEvent {
     let event = match event {
-        Event::Started { input_tokens } => wire::generate_event::Event::Started(wire::Started {
-            input_tokens: count(input_tokens),
-            ..wire::Started::default()
-        }),
-        Event::Delta { text, output_tokens } => wire::generate_event::Event::Delta(wire::Delta {
-            text,
-            output_tokens: count(output_tokens),
-            ..wire::Delta::default()
-        }),
+        Event::Started(start) => wire::generate_event::Event::Started(started(start)),
+        Event::Delta(delta) => wire::generate_event::Event::Delta(self::delta(delta)),
         Event::Finished(summary) => wire::generate_event::Event::Finished(finished(&summary)),
     };
     wire::GenerateEvent { event: Some(event) }
+}
+
+fn started(start: Start) -> wire::Started {
+    wire::Started {
+        input_tokens: count(start.input_tokens),
+        cached_tokens: count(start.cached_tokens),
+        queued_us: microseconds(start.queued),
+    }
+}
+
+fn delta(delta: Delta) -> wire::Delta {
+    wire::Delta {
+        text: delta.text,
+        output_tokens: count(delta.output_tokens),
+        logprobs: delta.logprobs.into_iter().map(token_logprob).collect(),
+    }
+}
+
+fn token_logprob(token: TokenLogprob) -> wire::TokenLogprob {
+    let alternative =
+        |(token, logprob): (Vec<u8>, f32)| wire::TokenLogprob { token, logprob, top: Vec::new() };
+    wire::TokenLogprob {
+        token: token.bytes,
+        logprob: token.logprob,
+        top: token.top.into_iter().map(alternative).collect(),
+    }
 }
 
 /// Counts are bounded by the context, which is a `u32`.
@@ -108,6 +182,8 @@ fn sampling(sampling: wire::Sampling) -> Sampling {
         top_p: sampling.top_p,
         min_p: sampling.min_p,
         repeat_penalty: sampling.repeat_penalty,
+        presence_penalty: sampling.presence_penalty,
+        frequency_penalty: sampling.frequency_penalty,
         seed: sampling.seed,
     }
 }
@@ -116,19 +192,23 @@ fn finished(summary: &Summary) -> wire::Finished {
     let reason = match summary.reason {
         FinishReason::Stop => "stop",
         FinishReason::Length => "length",
-        FinishReason::Cancelled => "cancelled",
     };
     wire::Finished {
         reason: reason.to_owned(),
-        input_tokens: count(summary.input_tokens),
+        input_tokens: count(summary.start.input_tokens),
         output_tokens: count(summary.output_tokens),
         prefill_us: microseconds(summary.prefill),
         generate_us: microseconds(summary.generation),
         mean_logprob: summary.mean_logprob,
-        ..wire::Finished::default()
+        cached_tokens: count(summary.start.cached_tokens),
+        queued_us: microseconds(summary.start.queued),
     }
 }
 
 fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -32,7 +32,26 @@ fn problem(error: &EngineError) -> Problem {
             reason::PROMPT_TOO_LONG,
             "shorten the prompt, or load the model with a larger context",
         ),
-        E::Busy => (Code::ResourceExhausted, reason::BUSY, "try again when an answer is finished"),
+        E::Busy { .. } => (Code::ResourceExhausted, reason::BUSY, "try again when an answer is finished"),
+        E::ModelTooLarge(_) => {
+            (Code::ResourceExhausted, reason::MODEL_TOO_LARGE, crate::fit::TooLarge::NEXT_STEP)
+        }
+        E::MemoryLimit(_) => (
+            Code::FailedPrecondition,
+            reason::BAD_REQUEST,
+            "give a larger memory limit, or start the process with a higher one",
+        ),
+        E::Shape(_) => {
+            (Code::InvalidArgument, reason::CONSTRAINT_INVALID, "correct the JSON schema or the grammar")
+        }
+        E::OutOfShape(_) => (
+            Code::InvalidArgument,
+            reason::CONSTRAINT_INVALID,
+            "use a simpler JSON schema or grammar, or ask without one",
+        ),
+        E::NoEmbeddings => {
+            (Code::FailedPrecondition, reason::NO_EMBEDDINGS, "load a model that is made for embeddings")
+        }
         E::ModelUnreadable(fault) => {
             (file_code(fault), reason::MODEL_INVALID, "check the path, or get the file again")
         }
@@ -65,7 +84,11 @@ fn problem(error: &EngineError) -> Problem {
             (Code::Unavailable, reason::STOPPING, "ask again when the model process has been restarted")
         }
     };
-    Problem::new(code, reason, error.to_string(), next_step)
+    let problem = Problem::new(code, reason, error.to_string(), next_step);
+    match error {
+        E::Busy { retry_after } => problem.retry_after(*retry_after),
+        _ => problem,
+    }
 }
 
 fn prompt_problem(error: &PromptError) -> Problem {

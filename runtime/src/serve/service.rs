@@ -2,15 +2,14 @@
 
 use std::pin::Pin;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, stream};
 use synesis_proto::runtime::v1 as wire;
 use synesis_proto::runtime::v1::runtime_server::Runtime;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::problem::status;
 use super::{convert, files, memory};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 
 /// The service; owns the only handle of the engine.
 pub(super) struct Service {
@@ -26,15 +25,7 @@ impl Service {
 #[tonic::async_trait]
 impl Runtime for Service {
     async fn health(&self, _: Request<wire::HealthRequest>) -> Result<Response<wire::HealthReply>, Status> {
-        let load = self.engine.load();
-        Ok(Response::new(wire::HealthReply {
-            model_loaded: load.model_loaded,
-            busy: load.busy,
-            queued: convert::count(load.queued),
-            resident_bytes: memory::resident_bytes(),
-            tokens_generated: load.tokens_generated,
-            ..wire::HealthReply::default()
-        }))
+        Ok(Response::new(convert::health(self.engine.load(), memory::resident_bytes())))
     }
 
     async fn load_model(
@@ -86,12 +77,14 @@ impl Runtime for Service {
         Ok(Response::new(wire::UnloadAdapterReply {}))
     }
 
-    async fn warm(&self, _: Request<wire::WarmRequest>) -> Result<Response<wire::WarmReply>, Status> {
-        Err(Status::unimplemented("prefixes cannot be warmed yet"))
+    async fn warm(&self, request: Request<wire::WarmRequest>) -> Result<Response<wire::WarmReply>, Status> {
+        let (input, adapter) = convert::warm(request.into_inner()).map_err(status)?;
+        let warmed = self.engine.warm(input, adapter).await.map_err(status)?;
+        Ok(Response::new(convert::warmed(warmed)))
     }
 
     async fn embed(&self, _: Request<wire::EmbedRequest>) -> Result<Response<wire::EmbedReply>, Status> {
-        Err(Status::unimplemented("embeddings are not made yet"))
+        Err(status(EngineError::NoEmbeddings))
     }
 
     async fn count_tokens(
@@ -114,8 +107,11 @@ impl Runtime for Service {
     ) -> Result<Response<Self::GenerateStream>, Status> {
         let request = convert::generate(request.into_inner()).map_err(status)?;
         let events = self.engine.generate(request).await.map_err(status)?;
-        // The stream owns the receiver: when the call is dropped, the engine sees a closed channel.
-        let events = ReceiverStream::new(events).map(|event| event.map(convert::event).map_err(status));
+        // The stream owns the events: when the call is dropped, the engine sees that nobody listens.
+        let events = stream::unfold(events, |mut events| async move {
+            let event = events.next().await?;
+            Some((event.map(convert::event).map_err(status), events))
+        });
         Ok(Response::new(Box::pin(events)))
     }
 }
