@@ -63,7 +63,9 @@ impl Asker {
         let first = messages.first().filter(|message| message.role == "system");
         self.adapters.asked(first.map(|system| system.content.as_str()));
         let mut request = self.generate_request(id.to_string(), ask, messages);
-        request.adapter_id = adapter.as_ref().map(|adapter| adapter.id.clone()).unwrap_or_default();
+        // An adapter applied with nothing is none, and for the model process a scale of 0 is one that was not said.
+        let applied = adapter.as_ref().filter(|_| ask.adapter_scale != Some(0.0));
+        request.adapter_id = applied.map(|adapter| adapter.id.clone()).unwrap_or_default();
         if watched == Watched::Yes {
             request.logprobs.get_or_insert(0);
         }

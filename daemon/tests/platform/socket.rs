@@ -63,7 +63,11 @@ async fn an_adapter_goes_in_over_the_socket_and_shows_in_the_status() {
     let scene = Scene::new(&json!({}));
     let daemon = scene.daemon("").await;
     let mut adapters = AdaptersClient::new(connect(&daemon).await);
-    let chunk = |name: &str, data: &[u8]| ImportChunk { name: name.to_owned(), data: data.to_vec() };
+    let chunk = |name: &str, data: &[u8]| ImportChunk {
+        name: name.to_owned(),
+        data: data.to_vec(),
+        ..ImportChunk::default()
+    };
     let upload = stream::iter([chunk("tone", b""), chunk("", b"first "), chunk("", b"second")]);
     let record = adapters.import(upload).await.unwrap().into_inner();
     assert_eq!((record.name.as_str(), record.size_bytes, record.active), ("tone", 12, false));
