@@ -188,6 +188,13 @@ mod tests {
             "synctl adapter off",
             "synctl adapter rm name",
             "synctl model info",
+            "synctl model list",
+            "synctl model catalogue",
+            "synctl model pull hf:org/repo:Q4_K_M@main --name tiny --sha256 ab",
+            "synctl model pull auto",
+            "synctl model load",
+            "synctl model load tiny",
+            "synctl model rm tiny",
             "synctl billing balance",
             "synctl billing receipts --limit 3",
             "synctl billing verify",
@@ -201,7 +208,8 @@ mod tests {
         for line in [
             "synctl top",
             "synctl doctor",
-            "synctl model pull x",
+            "synctl model pull",
+            "synctl model rm",
             "synctl billing usage",
             "synctl ask x --defer",
         ] {

@@ -148,6 +148,11 @@ impl Output {
         self.stdout.flush().await.map_err(Failure::of_write)
     }
 
+    /// Whether messages beside the data are wanted.
+    pub(crate) fn wants_notes(&self) -> bool {
+        self.verbosity == Verbosity::Normal && self.format == Format::Human
+    }
+
     /// A message beside the data, unless `--quiet` or `--json`.
     pub(crate) fn note(&self, text: &str) {
         if self.verbosity == Verbosity::Normal && self.format == Format::Human {

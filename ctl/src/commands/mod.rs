@@ -54,7 +54,7 @@ pub(crate) enum Command {
     /// LoRA adapters of the local model
     #[command(subcommand)]
     Adapter(adapter::AdapterCommand),
-    /// The local model
+    /// The local model, and the model files on this device
     #[command(subcommand)]
     Model(model::ModelCommand),
     /// What was charged, and the proof
@@ -76,10 +76,11 @@ impl Command {
             Self::Vitals(arguments) => arguments.patience(),
             Self::Redact(arguments) => arguments.patience(),
             Self::Adapter(command) => command.patience(),
+            Self::Model(command) => command.patience(),
             Self::Billing(command) => command.patience(),
             Self::Ask(_) | Self::Completions(_) | Self::Man(_) => UNLIMITED,
             Self::Route(arguments) => arguments.patience(),
-            Self::Unenroll(_) | Self::Tunnel(_) | Self::Model(_) => QUICK,
+            Self::Unenroll(_) | Self::Tunnel(_) => QUICK,
         }
     }
 

@@ -1,6 +1,5 @@
-//! `model`: the model that answers on this device.
+//! `model info`: the model that answers, how it is, and how busy.
 
-use clap::Subcommand;
 use serde::Serialize;
 use synesis_proto::control::v1::{ModelInfoReply, ModelInfoRequest};
 
@@ -10,24 +9,9 @@ use crate::output::Output;
 use crate::units;
 use crate::view::{Style, View, present};
 
-/// The commands below `model`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ModelCommand {
-    /// Show the model, its size and its state
-    Info,
-}
-
-pub(crate) async fn run(
-    command: ModelCommand,
-    context: &Context,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    match command {
-        ModelCommand::Info => {
-            let reply = context.connect().await?.models().info(ModelInfoRequest {}).await?.into_inner();
-            output.print(&ModelView::from(reply)).await
-        }
-    }
+pub(super) async fn run(context: &Context, output: &mut Output) -> Result<(), Failure> {
+    let reply = context.connect().await?.models().info(ModelInfoRequest {}).await?.into_inner();
+    output.print(&ModelView::from(reply)).await
 }
 
 #[derive(Debug, Serialize)]
@@ -44,6 +28,13 @@ struct ModelView {
     layers: Option<u32>,
     has_chat_template: bool,
     engine: Option<String>,
+    threads: Option<u32>,
+    parallel: Option<u32>,
+    active: u32,
+    queued: u32,
+    memory_bytes: Option<u64>,
+    resident_bytes: Option<u64>,
+    makes_embeddings: bool,
     reason: Option<String>,
     next_step: Option<String>,
 }
@@ -68,6 +59,13 @@ impl From<ModelInfoReply> for ModelView {
             layers: known(reply.layers),
             has_chat_template: reply.has_chat_template,
             engine: present(reply.engine),
+            threads: known(reply.threads),
+            parallel: known(reply.parallel),
+            active: reply.active,
+            queued: reply.queued,
+            memory_bytes: known(reply.memory_bytes),
+            resident_bytes: known(reply.resident_bytes),
+            makes_embeddings: reply.makes_embeddings,
             reason: present(reply.reason),
             next_step: present(reply.next_step),
         }
@@ -81,6 +79,10 @@ impl View for ModelView {
             Some(trained) => format!("{tokens} tokens (trained for {trained})"),
             None => format!("{tokens} tokens"),
         });
+        let busy = self
+            .parallel
+            .map(|parallel| format!("{} of {parallel} answering, {} waiting", self.active, self.queued));
+        let memory = self.resident_bytes.or(self.memory_bytes).map(units::bytes);
         let rows = [
             ("model", Some(self.name.clone().unwrap_or_else(|| "none".to_owned()))),
             ("state", Some(style.state(&self.state, 0))),
@@ -93,6 +95,9 @@ impl View for ModelView {
             ("layers", self.layers.map(|layers| layers.to_string())),
             ("context", context),
             ("template", self.path.as_ref().map(|_| template.to_owned())),
+            ("requests", busy),
+            ("memory", memory),
+            ("embeddings", self.makes_embeddings.then(|| "yes".to_owned())),
             ("engine", self.engine.clone()),
         ];
         let lines = rows.into_iter().filter_map(|(name, value)| Some(format!("{name:<13} {}", value?)));
