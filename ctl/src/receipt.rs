@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 use synesis_ledger::{Damaged, SignedReceipt};
-use synesis_proto::control::v1::StoredReceipt;
+use synesis_proto::control::v1::{StoredKind, StoredReceipt};
 
 use crate::failure::Failure;
 
@@ -23,11 +23,37 @@ pub(crate) fn decode(bytes: &[u8], request_id: &str) -> Result<SignedReceipt, Da
     }
 }
 
+/// A row of the device's journal.
+pub(crate) enum Stored {
+    /// A receipt, or one that was.
+    Receipt(Result<SignedReceipt, Damaged>),
+    /// A request of this device whose receipt has not arrived yet.
+    Open {
+        /// The identity it was sent under.
+        device: String,
+    },
+    /// Something else in the journal does not hold.
+    Fault(Damaged),
+}
+
+impl From<StoredReceipt> for Stored {
+    fn from(row: StoredReceipt) -> Self {
+        match row.kind() {
+            StoredKind::Receipt => Self::Receipt(decode_row(row)),
+            StoredKind::Open => Self::Open { device: row.device },
+            StoredKind::Journal => {
+                let fault = format!("row {} of the journal: {}", row.row, row.fault);
+                Self::Fault(Damaged { request_id: row.request_id, fault })
+            }
+        }
+    }
+}
+
 /// Reads a row of the device's journal. What the journal found wrong with the row counts first.
 ///
 /// # Errors
 /// What is wrong with the row.
-pub(crate) fn decode_row(row: StoredReceipt) -> Result<SignedReceipt, Damaged> {
+fn decode_row(row: StoredReceipt) -> Result<SignedReceipt, Damaged> {
     match row.fault.is_empty() {
         true => decode(&row.signed_receipt, &row.request_id),
         false => Err(Damaged { request_id: row.request_id, fault: row.fault }),

@@ -1,17 +1,18 @@
 //! `billing`: what was charged, and the proof. Receipts are verified here, with keys pinned at enrolment, not by
 //! the daemon that stores them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
-use synesis_ledger::{KeyRing, NanoUsd, Verification, verify_chain};
+use synesis_ledger::{BadReceipt, KeyRing, NanoUsd, Verification, verify_open_chain};
 use synesis_proto::control::v1::{BalanceReply, BalanceRequest, ReceiptKeysRequest, ReceiptsRequest};
 
 use crate::connect::{Context, Daemon};
 use crate::failure::Failure;
 use crate::output::{Format, Output};
-use crate::receipt::{self, ReceiptJson};
+use crate::receipt::{ReceiptJson, Stored};
 use crate::view::{Style, View, present};
 
 /// The commands below `billing`.
@@ -57,10 +58,17 @@ pub(crate) async fn run(
 
 /// Lists all there are, damaged ones too; those make the command fail at its end.
 async fn receipts(limit: u32, daemon: &Daemon, output: &mut Output) -> Result<(), Failure> {
-    let mut rows = daemon.billing().receipts(ReceiptsRequest { limit }).await?.into_inner();
+    let mut rows = daemon.billing().receipts(ReceiptsRequest { limit, open: false }).await?.into_inner();
     let mut fault = None;
     while let Some(row) = output.next(&mut rows).await? {
-        let receipt = ReceiptJson::from(receipt::decode_row(row));
+        let receipt = match Stored::from(row) {
+            Stored::Receipt(receipt) => ReceiptJson::from(receipt),
+            Stored::Open { .. } => continue,
+            Stored::Fault(damaged) => {
+                fault = fault.or(Some(Failure::ReceiptDamaged(damaged.fault)));
+                continue;
+            }
+        };
         match output.format() {
             Format::Json => output.json([&receipt]).await?,
             Format::Human => output.text(&(line(&receipt) + "\n")).await?,
@@ -86,15 +94,27 @@ fn line(receipt: &ReceiptJson) -> String {
 
 async fn verify(daemon: &Daemon, output: &mut Output) -> Result<(), Failure> {
     let keys = key_ring(daemon).await?;
-    let mut rows = daemon.billing().receipts(ReceiptsRequest { limit: 0 }).await?.into_inner();
-    let mut receipts = Vec::new();
+    let mut rows = daemon.billing().receipts(ReceiptsRequest { limit: 0, open: true }).await?.into_inner();
+    let (mut receipts, mut open, mut faults) = (Vec::new(), BTreeMap::new(), Vec::new());
     while let Some(row) = rows.message().await? {
-        receipts.push(receipt::decode_row(row));
+        match Stored::from(row) {
+            Stored::Receipt(receipt) => receipts.push(receipt),
+            Stored::Open { device } => *open.entry(device).or_insert(0) += 1,
+            Stored::Fault(damaged) => faults.push(damaged),
+        }
     }
-    let view = VerificationView { schema: "synesis.verification/1", found: verify_chain(receipts, &keys) };
+    let mut found = verify_open_chain(receipts, open, &keys);
+    // The journal links receipts and all else: who changed another row could have taken receipts away.
+    for damaged in faults {
+        found.chain_ok = false;
+        let bad = BadReceipt { seq: None, request_id: damaged.request_id, why: damaged.fault };
+        found.first_bad.get_or_insert(bad);
+    }
+    let view = VerificationView { schema: "synesis.verification/1", found };
     output.print(&view).await?;
     match (view.found.holds(), &view.found.first_bad) {
         (true, _) => Ok(()),
+        (false, Some(bad)) if bad.request_id.is_empty() => Err(Failure::Unverified(bad.why.clone())),
         (false, Some(bad)) => Err(Failure::Unverified(format!("request {}: {}", bad.request_id, bad.why))),
         (false, None) => Err(Failure::Unverified("the chain is broken".to_owned())),
     }
@@ -164,11 +184,16 @@ struct VerificationView {
 impl View for VerificationView {
     fn human(&self, style: Style) -> String {
         let verdict = |holds| if holds { style.good("ok") } else { style.error("broken") };
+        let chain = match self.found.pending {
+            0 => verdict(self.found.chain_ok),
+            1 => format!("{}, 1 receipt pending", verdict(self.found.chain_ok)),
+            n => format!("{}, {n} receipts pending", verdict(self.found.chain_ok)),
+        };
         format!(
             "receipts    {}\nsignatures  {}\nchain       {}\ntotal       {}",
             self.found.receipts,
             verdict(self.found.signatures_ok),
-            verdict(self.found.chain_ok),
+            chain,
             self.found.total,
         )
     }

@@ -53,8 +53,8 @@ fn chain() -> Vec<StoredReceipt> {
             StoredReceipt {
                 row: seq * 2,
                 signed_receipt: key().sign(receipt).to_bytes(),
-                fault: String::new(),
                 request_id: (*request_id).to_owned(),
+                ..StoredReceipt::default()
             }
         })
         .collect()
@@ -99,9 +99,47 @@ fn receipts_are_one_object_per_line() {
         ended.objects().iter().map(|object| at(object, "request_id").clone()).collect();
     assert_eq!(requests, ["req-a", "req-b", "req-c"]);
     assert_eq!(ended.objects()[0]["issued_at"], "2026-01-01T00:00:00Z");
-    assert!(matches!(fake.asked().pop(), Some(Asked::Receipts(ReceiptsRequest { limit: 3 }))));
+    assert!(matches!(fake.asked().pop(), Some(Asked::Receipts(ReceiptsRequest { limit: 3, open: false }))));
     let human = synctl(&fake.socket, &["billing", "receipts"]).expect(0);
     assert!(human.stdout.lines().all(|line| line.contains("$0.00000103")), "{}", human.stdout);
+}
+
+#[test]
+fn a_gap_that_an_open_request_explains_is_pending() {
+    let mut rows = chain();
+    rows.remove(1);
+    let broken = verified(&fake(rows.clone()), 1);
+    assert_eq!((&broken["chain_ok"], &broken["pending"]), (&json!(false), &json!(0)));
+    rows.push(StoredReceipt {
+        request_id: "req-b".into(),
+        device: "d-1".into(),
+        kind: StoredKind::Open.into(),
+        ..StoredReceipt::default()
+    });
+    let fake = fake(rows);
+    let pending = verified(&fake, 0);
+    assert_eq!((&pending["receipts"], &pending["chain_ok"]), (&json!(2), &json!(true)));
+    assert_eq!((&pending["pending"], &pending["first_bad"]), (&json!(1), &Value::Null));
+    let human = synctl(&fake.socket, &["billing", "verify"]).expect(0);
+    assert!(human.stdout.contains("ok, 1 receipt pending"), "{}", human.stdout);
+}
+
+#[test]
+fn a_damaged_row_that_is_no_receipt_breaks_the_chain_and_no_signature() {
+    let mut rows = chain();
+    rows.push(StoredReceipt {
+        row: 3,
+        fault: "its hash does not match".into(),
+        kind: StoredKind::Journal.into(),
+        ..StoredReceipt::default()
+    });
+    let fake = fake(rows);
+    let found = verified(&fake, 1);
+    let told = ["receipts", "signatures_ok", "chain_ok"].map(|key| found[key].clone());
+    assert_eq!(told, [json!(3), json!(true), json!(false)]);
+    assert_eq!(found["first_bad"]["why"], "row 3 of the journal: its hash does not match");
+    let listed = synctl(&fake.socket, &["billing", "receipts", "--json"]).expect(1);
+    assert_eq!(listed.objects().len(), 3, "only receipts are listed");
 }
 
 #[test]

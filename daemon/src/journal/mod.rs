@@ -1,6 +1,7 @@
 //! What this device must not forget about money: the intent before anything is sent, the receipt after, and how a
 //! request ended that cost nothing. Rows are durable when a call returns; an index of them is kept in memory.
 
+mod doubts;
 mod index;
 mod keeper;
 mod receipts;
@@ -20,6 +21,7 @@ use synesis_store::{Journal, Recovery, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use doubts::Doubts;
 pub use index::ChainFault;
 use index::Index;
 pub use keeper::JournalKeeper;
@@ -36,6 +38,9 @@ pub enum JournalError {
     /// A row could not be written as JSON.
     #[error("a record cannot be encoded")]
     Encode(#[source] serde_json::Error),
+    /// There is no journal: the file could not be opened when the daemon started.
+    #[error("the journal could not be opened: {0}")]
+    Absent(Arc<str>),
     /// The daemon ends.
     #[error("the journal was closed in the middle of a record")]
     Closing,
@@ -44,7 +49,7 @@ pub enum JournalError {
 /// The device's journal. Clones share one.
 #[derive(Debug, Clone)]
 pub struct DeviceJournal {
-    rows: Journal,
+    rows: Rows,
     index: Arc<Mutex<Index>>,
     keys: Arc<Mutex<BTreeMap<String, [u8; 32]>>>,
     /// Receipts are checked against their neighbours and stored one at a time. The storing is a task, so that a caller
@@ -52,6 +57,24 @@ pub struct DeviceJournal {
     storing: Arc<tokio::sync::Mutex<JoinSet<Result<(), JournalError>>>>,
     pending: Arc<watch::Sender<u32>>,
     released: Arc<Notify>,
+    doubts: Doubts,
+}
+
+/// The file behind the journal.
+#[derive(Debug, Clone)]
+enum Rows {
+    Open(Journal),
+    /// It could not be opened, for this reason. Nothing can be promised, and so nothing can be sent.
+    Absent(Arc<str>),
+}
+
+impl Rows {
+    fn open(&self) -> Result<&Journal, JournalError> {
+        match self {
+            Self::Open(rows) => Ok(rows),
+            Self::Absent(why) => Err(JournalError::Absent(Arc::clone(why))),
+        }
+    }
 }
 
 /// An escalation under way. While it lives, reconciliation leaves its request alone.
@@ -69,7 +92,7 @@ impl DeviceJournal {
     /// When the file is not ours, damaged beyond reading, or cannot be opened.
     pub async fn open(folder: &Path) -> Result<(Self, Recovery), JournalError> {
         let (rows, recovery) = Journal::open(folder)?;
-        let (mut index, mut begun) = (Index::default(), HashMap::new());
+        let (mut index, mut begun, doubts) = (Index::default(), HashMap::new(), Doubts::default());
         for row in rows.rows(INTENT).await? {
             match serde_json::from_slice::<Intent>(&row.body) {
                 Ok(intent) => {
@@ -90,11 +113,14 @@ impl DeviceJournal {
             match (&row.fault, SignedReceipt::from_bytes(&row.body)) {
                 (None, Ok(signed)) => index.settle(&signed.receipt, begun.get(&row.key).copied()),
                 // Whatever it says now, the receipts beside it are not measured by it.
-                _ => tracing::error!(
-                    row = row.seq,
-                    request = row.key,
-                    "a stored receipt is damaged; run `synctl billing verify`"
-                ),
+                _ => {
+                    tracing::error!(
+                        row = row.seq,
+                        request = row.key,
+                        "a stored receipt is damaged; run `synctl billing verify`"
+                    );
+                    doubts.add(&row.key, "is damaged on disk");
+                }
             }
         }
         let mut keys = BTreeMap::new();
@@ -112,14 +138,29 @@ impl DeviceJournal {
         }
         let pending = Arc::new(watch::Sender::new(index.pending_count()));
         let journal = Self {
-            rows,
+            rows: Rows::Open(rows),
             index: Arc::new(Mutex::new(index)),
             keys: Arc::new(Mutex::new(keys)),
             storing: Arc::default(),
             pending,
             released: Arc::default(),
+            doubts,
         };
         Ok((journal, recovery))
+    }
+
+    /// In the place of a journal that cannot be opened, for the reason `why`: it takes nothing and has nothing, so that
+    /// nothing leaves the device, and local answers go on.
+    pub fn absent(why: &str) -> Self {
+        Self {
+            rows: Rows::Absent(why.into()),
+            index: Arc::default(),
+            keys: Arc::default(),
+            storing: Arc::default(),
+            pending: Arc::new(watch::Sender::new(0)),
+            released: Arc::default(),
+            doubts: Doubts::default(),
+        }
     }
 
     /// Promises the intent to the disk. Only then may a byte leave.
@@ -127,12 +168,13 @@ impl DeviceJournal {
     /// # Errors
     /// When the store cannot take it; then nothing may be sent.
     pub async fn begin(&self, intent: Intent) -> Result<OpenIntent, JournalError> {
+        let rows = self.rows.open()?;
         let body = serde_json::to_vec(&intent).map_err(JournalError::Encode)?;
         self.index().begin(intent.clone());
         // From here on the guard takes the mark away again, also when the write fails or the caller leaves.
         let open = OpenIntent { journal: self.clone(), intent };
         self.publish();
-        if let Err(error) = self.rows.append(INTENT, &open.intent.request_id, body).await {
+        if let Err(error) = rows.append(INTENT, &open.intent.request_id, body).await {
             self.index().close(&open.intent.request_id);
             return Err(error.into());
         }
@@ -145,7 +187,7 @@ impl DeviceJournal {
     /// When the store cannot take it; the request stays open.
     pub async fn close(&self, request_id: &str, outcome: OutcomeKind) -> Result<(), JournalError> {
         let body = serde_json::to_vec(&Outcome { outcome }).map_err(JournalError::Encode)?;
-        self.rows.append(OUTCOME, request_id, body).await?;
+        self.rows.open()?.append(OUTCOME, request_id, body).await?;
         self.index().close(request_id);
         self.publish();
         Ok(())
@@ -154,6 +196,12 @@ impl DeviceJournal {
     /// How many requests of the identity `device_id` wait for their receipt, the running ones included.
     pub fn open_of(&self, device_id: &str) -> usize {
         self.index().open_requests().filter(|(_, device)| *device == device_id).count()
+    }
+
+    /// Every request that waits for its receipt and the identity it was sent under, the running ones included.
+    pub fn open_requests(&self) -> Vec<(String, String)> {
+        let index = self.index();
+        index.open_requests().map(|(id, device)| (id.to_owned(), device.to_owned())).collect()
     }
 
     /// Closes every open request that was sent under another identity than `kept`: nobody can settle it any more.
@@ -184,7 +232,7 @@ impl DeviceJournal {
     pub async fn pin(&self, keys: &[ReceiptKey]) -> Result<(), JournalError> {
         for key in keys {
             if !self.pinned().contains_key(&key.key_id) {
-                self.rows.append(RECEIPT_KEY, &key.key_id, key.public_key).await?;
+                self.rows.open()?.append(RECEIPT_KEY, &key.key_id, key.public_key).await?;
                 self.pinned().insert(key.key_id.clone(), key.public_key);
             }
         }
@@ -223,19 +271,29 @@ impl DeviceJournal {
     /// # Errors
     /// When the store cannot be read.
     pub async fn verify(&self) -> Result<Report, JournalError> {
-        Ok(self.rows.verify().await?)
+        Ok(self.rows.open()?.verify().await?)
     }
 
-    /// Set when the store takes no more writes.
+    /// Set when the store takes no more writes; never for a journal that is absent.
     pub fn failure(&self) -> watch::Receiver<Option<StoreError>> {
-        self.rows.failure()
+        match &self.rows {
+            Rows::Open(rows) => rows.failure(),
+            Rows::Absent(_) => watch::channel(None).1,
+        }
+    }
+
+    /// Receipts that do not hold.
+    pub fn doubts(&self) -> watch::Receiver<BTreeMap<String, String>> {
+        self.doubts.watch()
     }
 
     /// Stores what is queued and closes the file.
     pub async fn shut(&self) {
         let mut storing = self.storing.lock().await;
         while storing.join_next().await.is_some() {}
-        self.rows.close().await;
+        if let Rows::Open(rows) = &self.rows {
+            rows.close().await;
+        }
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

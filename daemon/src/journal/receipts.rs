@@ -42,6 +42,22 @@ impl DeviceJournal {
         bytes: &[u8],
         keys: &KeyRing,
     ) -> Result<SignedReceipt, ReceiptError> {
+        let accepted = self.take(intent, bytes, keys).await;
+        match &accepted {
+            Ok(_) => self.doubts.clear(&intent.request_id),
+            // That one is fine; the disk is not, and says so itself.
+            Err(ReceiptError::Journal(_)) => {}
+            Err(error) => self.doubts.add(&intent.request_id, &format!("was not accepted: {error}")),
+        }
+        accepted
+    }
+
+    async fn take(
+        &self,
+        intent: &Intent,
+        bytes: &[u8],
+        keys: &KeyRing,
+    ) -> Result<SignedReceipt, ReceiptError> {
         let signed = SignedReceipt::from_bytes(bytes).map_err(ReceiptError::Undecodable)?;
         keys.verify(&signed).map_err(ReceiptError::Signature)?;
         let receipt = &signed.receipt;
@@ -76,7 +92,7 @@ impl DeviceJournal {
         bytes: Vec<u8>,
         begun_at_ms: i64,
     ) -> Result<(), JournalError> {
-        self.rows.append(RECEIPT, &signed.receipt.request_id, bytes).await?;
+        self.rows.open()?.append(RECEIPT, &signed.receipt.request_id, bytes).await?;
         self.index().settle(&signed.receipt, Some(begun_at_ms));
         self.publish();
         Ok(())
@@ -87,7 +103,10 @@ impl DeviceJournal {
     /// # Errors
     /// When the store cannot be read.
     pub async fn receipts(&self) -> Result<Vec<Row>, JournalError> {
-        let mut rows = self.rows.rows(RECEIPT).await?;
+        let mut rows = self.rows.open()?.rows(RECEIPT).await?;
+        for row in rows.iter().filter(|row| row.fault.is_some()) {
+            self.doubts.add(&row.key, "is damaged on disk");
+        }
         // Receipts may arrive out of order; a row that cannot be believed comes after the newest one before it.
         let mut newest = (0_usize, 0_u64);
         let mut devices: Vec<String> = Vec::new();

@@ -109,7 +109,7 @@ async fn what_was_acknowledged_is_there_after_the_file_was_opened_again() {
     assert_eq!(*journal.pending().borrow(), 0);
     assert_eq!(journal.committed(now()), NanoUsd::from_i64(103));
     assert_eq!(journal.receipt_keys().len(), 1);
-    assert_eq!(journal.rows.rows(RECEIPT_KEY).await.unwrap().len(), 1, "pinned once");
+    assert_eq!(journal.rows.open().unwrap().rows(RECEIPT_KEY).await.unwrap().len(), 1, "pinned once");
     let rows = journal.receipts().await.unwrap();
     assert_eq!(SignedReceipt::from_bytes(&rows[0].body).unwrap().receipt, chain[0]);
     assert!(journal.verify().await.unwrap().holds());
@@ -181,8 +181,11 @@ async fn a_receipt_that_does_not_hold_is_refused_and_its_request_stays_open() {
         assert_eq!(journal.unsettled(), [intent("r")], "{expected}");
     }
     assert_eq!(journal.receipts().await.unwrap().len(), 1);
+    let doubt = journal.doubts().borrow().get("r").cloned();
+    assert!(doubt.is_some_and(|why| why.contains("was not accepted")), "{:?}", journal.doubts().borrow());
     journal.accept(&intent("r"), &signed(&good), &ring()).await.unwrap();
     assert!(journal.unsettled().is_empty());
+    assert!(journal.doubts().borrow().is_empty(), "a good one has taken its place");
 }
 
 #[tokio::test]
@@ -239,6 +242,7 @@ async fn receipts_come_in_the_order_of_their_chain_and_a_damaged_one_keeps_its_p
     let faults: Vec<bool> = rows.iter().map(|row| row.fault.is_some()).collect();
     assert_eq!(faults, [false, false, true, false]);
     assert_eq!(order(rows), ["r1", "r2", "r3", "r4"]);
+    assert_eq!(journal.doubts().borrow().get("r3").map(String::as_str), Some("is damaged on disk"));
     assert!(!journal.verify().await.unwrap().holds());
     assert!(journal.unsettled().is_empty(), "a receipt came for it, whatever became of the row");
 }

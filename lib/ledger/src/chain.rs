@@ -1,7 +1,7 @@
 //! Verification of a list of receipts: every signature, every link, every sum, and the first that is bad.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -21,8 +21,11 @@ pub struct Damaged {
 pub struct Verification {
     /// How many there were, bad ones included.
     pub receipts: u64,
-    /// Every receipt readable, in order, linked to the one before, its amounts adding up, none charged twice.
+    /// Every receipt readable, in order, linked to the one before, its amounts adding up, none charged twice. A gap
+    /// that open requests explain is no fault.
     pub chain_ok: bool,
+    /// Receipts that are missing before others, and that requests still wait for.
+    pub pending: u64,
     /// Every receipt readable and signed by a key of the ring.
     pub signatures_ok: bool,
     /// What the readable receipts leave to be invoiced together.
@@ -78,6 +81,9 @@ struct Walk {
     heads: HashMap<String, Head>,
     charged: HashMap<String, (u64, String)>,
     total: NanoUsd,
+    /// Requests of each device whose receipt has not arrived, and that explain no gap yet.
+    open: BTreeMap<String, u64>,
+    pending: u64,
 }
 
 /// Checks receipts in the order they were stored. Each device has a chain of its own, from receipt 1; several
@@ -89,14 +95,26 @@ pub fn verify_chain<I>(receipts: I, keys: &KeyRing) -> Verification
 where
     I: IntoIterator<Item = Result<SignedReceipt, Damaged>>,
 {
+    verify_open_chain(receipts, BTreeMap::new(), keys)
+}
+
+/// Like [`verify_chain`], for who also knows how many requests of each device still wait for their receipt, in `open`.
+/// Requests that run side by side may end in another order than they began in, and a later receipt may arrive before
+/// an earlier one: a gap of no more receipts than requests are open is pending, and no fault. What follows such a gap
+/// cannot be compared with what is before it until it is filled.
+pub fn verify_open_chain<I>(receipts: I, open: BTreeMap<String, u64>, keys: &KeyRing) -> Verification
+where
+    I: IntoIterator<Item = Result<SignedReceipt, Damaged>>,
+{
     let mut found = Verification {
         receipts: 0,
         chain_ok: true,
+        pending: 0,
         signatures_ok: true,
         total: NanoUsd::ZERO,
         first_bad: None,
     };
-    let mut walk = Walk::default();
+    let mut walk = Walk { open, ..Walk::default() };
     for item in receipts {
         found.receipts += 1;
         match item {
@@ -117,6 +135,7 @@ where
         }
     }
     found.total = walk.total;
+    found.pending = walk.pending;
     found
 }
 
@@ -143,7 +162,15 @@ impl Walk {
         let Some(next) = last.seq.checked_add(1).filter(|next| *next <= receipt.seq) else {
             return Err(ChainFault::OutOfOrder { last: last.seq, device: device() });
         };
-        if next < receipt.seq {
+        let missing = receipt.seq - next;
+        if missing > 0 {
+            if let Some(open) = self.open.get_mut(&receipt.device)
+                && let Some(left) = open.checked_sub(missing)
+            {
+                *open = left;
+                self.pending += missing;
+                return Ok(());
+            }
             return Err(ChainFault::Gap { missing: next, device: device() });
         }
         if receipt.prev_hash != last.hash {

@@ -19,7 +19,7 @@ mod receipt;
 mod tier;
 
 pub use account::{Account, Refused, SettleError};
-pub use chain::{BadReceipt, Damaged, Verification, verify_chain};
+pub use chain::{BadReceipt, Damaged, Verification, verify_chain, verify_open_chain};
 pub use charge::{Charge, charge, cost_within, counted};
 pub use codec::DecodeError;
 pub use keys::{KeyError, KeyRing, SigningKey, VerifyError, key_id};

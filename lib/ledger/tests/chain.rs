@@ -9,7 +9,9 @@
 mod fixture;
 
 use fixture::{chain, key, receipt, ring};
-use synesis_ledger::{BadReceipt, Damaged, NanoUsd, SignedReceipt, SigningKey, Verification, verify_chain};
+use synesis_ledger::{
+    BadReceipt, Damaged, NanoUsd, SignedReceipt, SigningKey, Verification, verify_chain, verify_open_chain,
+};
 
 fn verify(receipts: Vec<SignedReceipt>) -> Verification {
     verify_chain(receipts.into_iter().map(Ok), &ring())
@@ -154,6 +156,28 @@ fn a_damaged_row_is_named_by_its_request_and_counts() {
 }
 
 #[test]
+fn a_gap_that_open_requests_explain_is_pending_and_a_larger_one_is_a_fault() {
+    let without = |gone: &[usize]| {
+        let kept = chain(5).into_iter().enumerate().filter(|(index, _)| !gone.contains(index));
+        kept.map(|(_, signed)| Ok(signed)).collect::<Vec<_>>()
+    };
+    let open = |device: &str, requests| [(device.to_owned(), requests)].into();
+    let verify =
+        |gone: &[usize], device, requests| verify_open_chain(without(gone), open(device, requests), &ring());
+    for (gone, requests) in [(&[1][..], 1), (&[0], 1), (&[1, 2], 2), (&[0, 3], 2), (&[1], 7)] {
+        let found = verify(gone, "device-a", requests);
+        assert!(found.holds() && found.first_bad.is_none(), "{gone:?}: {found:?}");
+        assert_eq!(found.pending, gone.len() as u64);
+    }
+    for (gone, device, requests) in
+        [(&[1, 2][..], "device-a", 1), (&[1, 3], "device-a", 1), (&[1], "device-b", 9)]
+    {
+        let found = verify(gone, device, requests);
+        assert!(!found.chain_ok && first_bad(&found).2.contains("missing"), "{gone:?}: {found:?}");
+    }
+}
+
+#[test]
 fn each_device_has_a_chain_of_its_own() {
     let zeros = [0; 32];
     let next = |request_id| fixture::Next { seq: 1, prev_hash: zeros, request_id };
@@ -182,7 +206,7 @@ fn a_total_out_of_range_is_named() {
 fn the_result_serializes_with_the_contract_keys() {
     let json = serde_json::to_value(verify(chain(1))).unwrap();
     let expected = serde_json::json!({
-        "receipts": 1, "chain_ok": true, "signatures_ok": true, "total_nanousd": 1_030, "first_bad": null
+        "receipts": 1, "chain_ok": true, "pending": 0, "signatures_ok": true, "total_nanousd": 1_030, "first_bad": null
     });
     assert_eq!(json, expected);
 }

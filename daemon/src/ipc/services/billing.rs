@@ -8,7 +8,7 @@ use synesis_mesh::stream::StreamHeader;
 use synesis_proto::control::v1::billing_server::Billing;
 use synesis_proto::control::v1::{
     BalanceReply, BalanceRequest, ReceiptKey, ReceiptKeysReply, ReceiptKeysRequest, ReceiptsRequest,
-    StoredReceipt,
+    StoredKind, StoredReceipt,
 };
 use synesis_proto::mesh::v1::{AccountDown, AccountUp, Balance, BalanceQuery, account_down, account_up};
 use tokio::time::timeout;
@@ -70,7 +70,8 @@ impl Billing for BillingService {
         let report = self.journal.verify().await.map_err(status::refuse)?;
         let shown = |seq: u64| rows.iter().any(|row| row.seq == seq && row.fault.is_some());
         let missing = report.first.filter(|fault| !shown(fault.seq));
-        let limit = usize::try_from(request.into_inner().limit).unwrap_or(usize::MAX);
+        let ReceiptsRequest { limit, open } = request.into_inner();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         if limit > 0 && rows.len() > limit {
             rows.drain(..rows.len() - limit);
         }
@@ -79,14 +80,23 @@ impl Billing for BillingService {
             signed_receipt: row.body,
             fault: row.fault.unwrap_or_default(),
             request_id: row.key,
+            ..StoredReceipt::default()
         });
         let missing = missing.map(|fault| StoredReceipt {
             row: fault.seq,
-            signed_receipt: Vec::new(),
             fault: fault.why,
             request_id: fault.key,
+            kind: StoredKind::Journal.into(),
+            ..StoredReceipt::default()
         });
-        let all: Vec<_> = stored.chain(missing).map(Ok).collect();
+        let waiting = if open { self.journal.open_requests() } else { Vec::new() };
+        let waiting = waiting.into_iter().map(|(request_id, device)| StoredReceipt {
+            request_id,
+            device,
+            kind: StoredKind::Open.into(),
+            ..StoredReceipt::default()
+        });
+        let all: Vec<_> = stored.chain(missing).chain(waiting).map(Ok).collect();
         Ok(Response::new(Box::pin(futures_util::stream::iter(all))))
     }
 
