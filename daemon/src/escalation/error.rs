@@ -36,6 +36,8 @@ pub enum EscalationError {
         message: String,
         /// The gateway's advice; may be empty.
         next_step: String,
+        /// When to come back, if the gateway said.
+        retry_after: Option<Duration>,
     },
     /// The worst case is over what the device's daily limit leaves.
     #[error("the answer could cost more than the {left} that the daily limit leaves")]
@@ -85,6 +87,7 @@ impl EscalationError {
             code: ErrorCode::from_number(problem.code.into()),
             message: problem.message,
             next_step: problem.next_step,
+            retry_after: Some(problem.retry_after_ms).filter(|ms| *ms > 0).map(Duration::from_millis),
         }
     }
 }

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use synesis_ledger::{KeyRing, NanoUsd, SignedReceipt};
-use synesis_mesh::device::TunnelHandle;
+use synesis_mesh::device::{TunnelHandle, TunnelState};
+use synesis_mesh::frame::FrameError;
 use synesis_mesh::identity::DeviceIdentity;
-use synesis_mesh::kind::StreamKind;
+use synesis_mesh::kind::{ErrorCode, StreamKind};
 use synesis_mesh::stream::StreamHeader;
 use synesis_privacy::{Redacted, Restorer};
 use tokio::sync::watch;
@@ -30,6 +31,9 @@ pub use wire::Wishes;
 
 /// For a whole request. The gateway is told, so that it does not work for longer than anybody waits.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
+
+/// In which time the tunnel has seen the end of its own connection.
+const NOTICED: Duration = Duration::from_secs(1);
 
 /// What an escalation needs of the daemon. Clones share everything.
 #[derive(Debug, Clone)]
@@ -101,12 +105,33 @@ impl Escalation {
             Ok(stream) => {
                 let start = encoded.start(&wishes, most);
                 let answer = timeout(LONGEST, asked.converse(stream, &start, out)).await;
-                answer.unwrap_or(Err(EscalationError::TooSlow(LONGEST)))
+                match answer.unwrap_or(Err(EscalationError::TooSlow(LONGEST))) {
+                    Err(error @ EscalationError::Stream(FrameError::ConnectionLost(_))) => {
+                        Err(self.lost(error).await)
+                    }
+                    other => other,
+                }
             }
             Err(error) => {
                 asked.close(OutcomeKind::NotSent).await;
                 Err(error.into())
             }
+        }
+    }
+}
+
+impl Escalation {
+    /// Why the line was really lost: one whose other end takes the device's identity back is closed by the tunnel at
+    /// once, and by then a stream on it only sees its end.
+    async fn lost(&self, error: EscalationError) -> EscalationError {
+        let mut status = self.tunnel.status();
+        let down = timeout(NOTICED, status.wait_for(|status| !status.state.carries_work())).await;
+        match down {
+            Ok(Ok(status)) if status.state == TunnelState::Revoked => {
+                let reason = status.reason.clone().unwrap_or_default();
+                EscalationError::from_problem(ErrorCode::Revoked.problem(reason, ""))
+            }
+            _ => error,
         }
     }
 }

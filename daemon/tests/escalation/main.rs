@@ -163,6 +163,38 @@ async fn a_gateway_that_refuses_the_stream_itself_is_heard_too() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_has_too_much_to_do_says_when_to_come_back() {
+    let world = World::start().await;
+    let ((answer, _), ()) = tokio::join!(world.ask(), async {
+        let mut asking = world.asked().await;
+        let mut busy = ErrorCode::RateLimited.problem("64 requests wait", "");
+        busy.retry_after_ms = 1_500;
+        asking.say(ask_down::Message::Problem(busy)).await;
+        asking.end().await;
+    });
+    let problem = Problem::from(answer.unwrap_err());
+    assert_eq!(
+        (problem.reason.as_str(), problem.retry_after),
+        (reason::RATE_LIMITED, Some(Duration::from_millis(1_500)))
+    );
+}
+
+#[tokio::test]
+async fn a_device_that_is_revoked_in_the_middle_of_an_answer_is_told_so() {
+    let world = World::start().await;
+    let ((answer, _), _asking) = tokio::join!(world.ask(), async {
+        let mut asking = world.asked().await;
+        asking.accept(500).await;
+        asking.delta(1, "half").await;
+        world.gateway.close(ErrorCode::Revoked, "this device was revoked");
+        asking
+    });
+    let problem = Problem::from(answer.unwrap_err());
+    assert_eq!(problem.reason, reason::REVOKED, "{problem:?}");
+    assert_eq!(world.open(), 1, "what was made may be charged");
+}
+
+#[tokio::test]
 async fn a_request_that_the_gateway_knows_already_stays_open() {
     let world = World::start().await;
     let ((answer, _), ()) = tokio::join!(world.ask(), async {

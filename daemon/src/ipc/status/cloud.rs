@@ -124,7 +124,10 @@ impl From<EscalationError> for Problem {
             EscalationError::Tunnel(error) => not_opened(&error),
             EscalationError::Limit(error) => error.into(),
             EscalationError::Journal(error) => error.into(),
-            EscalationError::Refused { code, message, next_step } => gateway_said(code, message, next_step),
+            EscalationError::Refused { code, message, next_step, retry_after } => {
+                let problem = gateway_said(code, message, next_step);
+                Problem { retry_after, ..problem }
+            }
             EscalationError::OverLimit { left } => over_limit(left),
             EscalationError::TooLong { .. } => Problem::new(
                 Code::InvalidArgument,

@@ -39,7 +39,12 @@ fn limit() -> LimitReached {
 }
 
 fn said(code: Option<ErrorCode>, message: &str, next_step: &str) -> EscalationError {
-    EscalationError::Refused { code, message: message.to_owned(), next_step: next_step.to_owned() }
+    EscalationError::Refused {
+        code,
+        message: message.to_owned(),
+        next_step: next_step.to_owned(),
+        retry_after: None,
+    }
 }
 
 fn unredactable() -> RedactError {
