@@ -3,6 +3,7 @@ not OpenAI."""
 
 import asyncio
 import json
+import os
 import sys
 
 import httpx2
@@ -236,16 +237,40 @@ def tools(client, _):
 
 
 def broken(client, _):
-    """An answer whose model process dies in the middle."""
+    """An answer whose model process dies in the middle: once somebody opens the pipe."""
     text = ""
 
     def read():
         nonlocal text
         for chunk in chat(client, messages=[{"role": "user", "content": "die"}], stream=True):
             text += chunk.choices[0].delta.content or ""
+            if text == "almost":
+                open(os.environ["SYNESIS_TEST_GO"], "w").close()
 
     error = checks.raises(openai.APIError, read)
-    assert "almost" == text and error.code == "model_crashed", (text, error)
+    assert text == "almost" and error.code == "model_crashed", (text, error)
+
+
+SECRET = "Mail ada.lovelace@example.org the invoice, please."
+
+
+def cloud(client, _):
+    """The provider behind the gateway echoes what it is sent: the secret goes out hidden and comes back."""
+    assert "cloud" in [model.id for model in client.models.list()]
+    asked = [{"role": "user", "content": SECRET}]
+    answer = chat(client, model="cloud", messages=asked, max_tokens=64)
+    assert answer.choices[0].message.content == SECRET, answer
+    extra = answer.model_extra["synesis"]
+    assert extra["origin"] == "cloud" and extra["receipt"]["schema"] == "synesis.receipt/1", extra
+    assert extra["receipt"]["request_id"] == extra["request_id"], extra
+    chunks = list(chat(client, model="cloud", messages=asked, max_tokens=64, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == SECRET
+    assert chunks[-1].model_extra["synesis"]["origin"] == "cloud"
+
+
+def budget(client, _):
+    error = checks.raises(openai.APIStatusError, lambda: chat(client, model="cloud"))
+    assert (error.status_code, error.code, error.type) == (402, "daily_limit", "insufficient_quota"), error
 
 
 def too_often(client, _):
@@ -265,7 +290,7 @@ def strangers(_, arguments):
 
 KNOWN = {check.__name__: check for check in (
     models, whole, stream, helper, left, stop, length, logprobs, formats, completions, sessions, many, refusals,
-    no_vectors, vectors, tools, broken, too_often, strangers,
+    no_vectors, vectors, tools, broken, cloud, budget, too_often, strangers,
 )}
 
 if __name__ == "__main__":

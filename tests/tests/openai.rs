@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use synesis_tests::device::Device;
+use synesis_tests::gateway::Gateway;
+use synesis_tests::provider::{Provider, Script};
 
 /// Opens a port that the kernel chooses.
 const PORT: &str = "[openai]\nlisten = \"127.0.0.1:0\"\n";
@@ -35,6 +37,11 @@ enum Way {
 
 /// Runs checks of `tests/clients/SCRIPT`; all of them have to hold.
 fn check(device: &Device, script: &str, way: Way, checks: &[&str]) {
+    check_with(device, script, way, checks, &[]);
+}
+
+/// The same with more in the environment.
+fn check_with(device: &Device, script: &str, way: Way, checks: &[&str], more: &[(&str, &Path)]) {
     let mut command = Command::new(python());
     command.arg(repository().join("tests/clients").join(script));
     match way {
@@ -43,7 +50,7 @@ fn check(device: &Device, script: &str, way: Way, checks: &[&str]) {
             .args(["--url", &format!("http://{}/v1", address(device)), "--token-file"])
             .arg(device.state_dir().join("openai-token")),
     };
-    command.args(checks).env("PYTHONDONTWRITEBYTECODE", "1").env("HF_HUB_OFFLINE", "0");
+    command.args(checks).env("PYTHONDONTWRITEBYTECODE", "1").envs(more.iter().copied());
     let said = command.output().expect("python runs");
     let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
     assert!(
@@ -110,15 +117,46 @@ fn refusals_are_the_client_s_own_exceptions() {
 
 #[test]
 fn tools_vectors_and_broken_answers_arrive_as_the_client_expects_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let script = r#"{
         "embeddings": [0.5, -1.0],
         "answers": [
             {"match": "it rains", "say": ["Take an umbrella: ", "it rains"]},
             {"match": "Oslo", "say": ["<tool_", "call>{\"name\": \"weather\", \"arguments\"", ": {\"city\": \"Oslo\"}}</tool_call>"]},
-            {"match": "die", "say": ["al", "most"], "then": "abort"}
+            {"match": "die", "say": ["al", "most"], "wait_after": 2, "wait_on": "GO", "then": "abort"}
         ]
     }"#;
-    let device = Device::scripted(script, "");
+    let device = Device::scripted(&script.replace("GO", go.to_str().unwrap()), "");
     device.ctl().wait_for_model();
-    check(&device, "official.py", Way::Socket, &["tools", "vectors", "broken"]);
+    check_with(
+        &device,
+        "official.py",
+        Way::Socket,
+        &["tools", "vectors", "broken"],
+        &[("SYNESIS_TEST_GO", &go)],
+    );
+}
+
+#[test]
+fn what_goes_to_the_cloud_is_redacted_restored_charged_and_limited_as_ever() {
+    let provider = Provider::start(Script::Echo);
+    let gateway = Gateway::with_provider(&provider);
+    let device = Device::scripted("{}", "");
+    gateway.enroll(&device);
+    device.ctl().wait_for_model();
+    check(&device, "official.py", Way::Socket, &["cloud"]);
+    let bodies = provider.bodies();
+    assert_eq!(bodies.len(), 2);
+    for body in bodies {
+        assert!(body.contains("[EMAIL_") && !body.contains("ada.lovelace"), "{body}");
+    }
+    assert!(!device.log().contains("ada.lovelace"), "a prompt is in the log");
+
+    let poor = Device::scripted("{}", "[billing]\ndaily_limit_usd = \"0.000001\"\n");
+    gateway.account("poor", &["--tier", "managed"]);
+    gateway.enroll_with(&poor, &gateway.token_file("poor", &[])).expect_code(0);
+    poor.ctl().wait_for_tunnel();
+    check(&poor, "official.py", Way::Socket, &["budget"]);
 }

@@ -185,14 +185,25 @@ async fn a_call_of_a_tool_is_told_apart_from_the_text() {
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_says_so_and_has_no_mark_of_the_end() {
-    let scene = Scene::new(&json!({"answers": [{"match": "die", "say": ["al", "most"], "then": "abort"}]}));
+    let scene = Scene::new(&json!({}));
+    let go = scene.fifo();
+    let deadly =
+        json!({"match": "die", "say": ["al", "most"], "wait_after": 2, "wait_on": go, "then": "abort"});
+    scene.rewrite(&json!({"answers": [deadly]}));
     let daemon = scene.daemon("").await;
-    let said = ask(&daemon, post(CHAT, chat("local", "die", json!({"stream": true})))).await;
-    assert_eq!(said.status, 200, "it had begun");
-    let events = said.events();
-    let error: Value = serde_json::from_str(events.last().unwrap()).unwrap();
-    assert_eq!(error["error"]["code"], "model_crashed");
-    assert!(said.text.contains("most") && !said.text.contains("[DONE]"), "{}", said.text);
+    let mut connection = Connection::unix(&socket(&daemon)).await;
+    let asked = connection.send(post(CHAT, chat("local", "die", json!({"stream": true}))));
+    let mut body = asked.await.into_body();
+    let mut text = String::new();
+    while !text.contains("most") {
+        let frame = timeout(LIMIT, body.frame()).await.unwrap().unwrap().unwrap();
+        text += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
+    }
+    drop(timeout(LIMIT, tokio::fs::OpenOptions::new().write(true).open(&go)).await.unwrap().unwrap());
+    let rest = timeout(LIMIT, body.collect()).await.unwrap().unwrap().to_bytes();
+    let error = std::str::from_utf8(&rest).unwrap().strip_prefix("data: ").unwrap();
+    let error: Value = serde_json::from_str(error).unwrap();
+    assert_eq!(error["error"]["code"], "model_crashed", "and nothing after it");
     daemon.stop().await;
 }
 
