@@ -59,6 +59,11 @@ impl Live {
         connected
     }
 
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self) -> usize {
+        self.lock().entries.len()
+    }
+
     /// `None`: not connected. Inside, the newest round trip, when one was measured.
     pub(crate) fn round_trip(&self, device: Uuid) -> Option<Option<Duration>> {
         let sessions = self.lock();

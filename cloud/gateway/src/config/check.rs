@@ -108,13 +108,14 @@ fn provider(index: usize, raw: &RawProvider, folder: &Path) -> Result<ProviderCo
             "write 1 to 200 characters",
         ));
     }
-    let runtime_only: [(&str, bool); 7] = [
+    let runtime_only: [(&str, bool); 8] = [
         ("model_path", raw.model_path.is_some()),
         ("chat_template_file", raw.chat_template_file.is_some()),
         ("stop", raw.stop.is_some()),
         ("context_tokens", raw.context_tokens.is_some()),
         ("threads", raw.threads.is_some()),
         ("parallel", raw.parallel.is_some()),
+        ("sandbox", raw.sandbox.is_some()),
         ("program", raw.program.is_some()),
     ];
     let http_only: [(&str, bool); 2] =
@@ -176,6 +177,7 @@ fn provider(index: usize, raw: &RawProvider, folder: &Path) -> Result<ProviderCo
                 context_tokens: raw.context_tokens.unwrap_or(0),
                 threads: raw.threads.unwrap_or(0),
                 parallel,
+                sandbox: raw.sandbox.unwrap_or_default(),
                 program: raw.program.as_ref().map(in_folder),
             }))
         }

@@ -81,6 +81,30 @@ pub(crate) struct HttpProvider {
     pub(crate) models: Vec<String>,
 }
 
+/// Isolation of a model process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Sandbox {
+    /// What the kernel has; what it lacks is logged.
+    #[default]
+    Auto,
+    /// All of it, or the model does not start.
+    Require,
+    /// None, for debugging.
+    Off,
+}
+
+impl Sandbox {
+    /// The word on the model process's command line.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Require => "require",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// A model process beside the gateway.
 #[derive(Debug, Clone)]
 pub(crate) struct RuntimeProvider {
@@ -96,6 +120,7 @@ pub(crate) struct RuntimeProvider {
     pub(crate) threads: u32,
     /// Requests answered at the same time.
     pub(crate) parallel: u32,
+    pub(crate) sandbox: Sandbox,
     /// Absent: beside this binary, then where the package puts it.
     pub(crate) program: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::decimal::UsdText;
-use super::{DEFAULT_TRUST_DOMAIN, LogFormat};
+use super::{DEFAULT_TRUST_DOMAIN, LogFormat, Sandbox};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -90,6 +90,7 @@ pub(super) struct RawProvider {
     pub(super) context_tokens: Option<u32>,
     pub(super) threads: Option<u32>,
     pub(super) parallel: Option<u32>,
+    pub(super) sandbox: Option<Sandbox>,
     pub(super) program: Option<PathBuf>,
 }
 

@@ -129,6 +129,7 @@ fn runtime_settings(index: usize, config: &RuntimeProvider) -> Result<RuntimeSet
         context_tokens: config.context_tokens,
         threads: config.threads,
         parallel: config.parallel,
+        sandbox: config.sandbox,
     })
 }
 

@@ -22,6 +22,7 @@ pub(crate) use process::RuntimeProcess;
 use super::error::bounded_words;
 use super::tools::ToolCall;
 use super::{Event, EventStream, FinishReason, Message, Provider, ProviderError, Request};
+use crate::config::Sandbox;
 
 /// How long a request waits for a model that is starting or restarting.
 const READY_WAIT: Duration = Duration::from_secs(10);
@@ -42,6 +43,7 @@ pub(crate) struct RuntimeSettings {
     pub(crate) threads: u32,
     /// Requests answered at the same time, each in a context of its own.
     pub(crate) parallel: u32,
+    pub(crate) sandbox: Sandbox,
 }
 
 /// How the model process is.

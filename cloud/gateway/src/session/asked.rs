@@ -75,7 +75,7 @@ impl Asked {
                 },
                 stop: start.stop,
                 tools: Tools::read(prompt.tools_json).map_err(not_tools)?,
-                json_schema: schema(&prompt.json_schema).map_err(|what| bad(what))?,
+                json_schema: schema(&prompt.json_schema).map_err(bad)?,
             },
             redacted_hash,
             adapter_generation: start.adapter_generation,

@@ -16,7 +16,7 @@ use synesis_mesh::kind::{ErrorCode, StreamKind};
 use synesis_mesh::stream::WorkStream;
 use synesis_proto::mesh::v1;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
@@ -31,8 +31,12 @@ use crate::providers::Catalogue;
 const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
 /// How long running answers may go on, and devices may take to leave, once the gateway is to stop.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
-/// In which time devices look for another gateway when this one stops.
-const MOVE_WITHIN: Duration = Duration::from_secs(5);
+/// In which time devices look for another gateway when this one stops, at least and at most ...
+const MOVE_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// ... and for each of them: a gateway takes about 200 devices in a second.
+const MOVE_EACH: Duration = Duration::from_millis(5);
+/// A device that has not left so long after its time does not do it by itself.
+const MOVE_LATE: Duration = Duration::from_secs(1);
 
 /// Why the oldest of too many sessions ends.
 const SUPERSEDED: &str = "newer connections of this device took its place";
@@ -180,10 +184,13 @@ impl Running<'_> {
     /// All of it together takes no longer than [`DRAIN`], which is within the time the process has for its stop.
     async fn drain(&self, work: &mut JoinSet<()>) {
         let leave = async {
+            let within = move_within(self.services.live.sessions());
             // A session that is over has nobody to tell.
-            let _ = self.session.drain(MOVE_WITHIN).await;
+            let _ = self.session.drain(within).await;
+            let late = Instant::now() + within + MOVE_LATE;
             loop {
                 tokio::select! {
+                    () = sleep_until(late), if work.is_empty() => return,
                     Some(done) = work.join_next() => log_panic(done),
                     stream = self.session.work() => match stream {
                         Some(stream) => {
@@ -205,8 +212,25 @@ impl Running<'_> {
     }
 }
 
+/// The window in which so many devices move, each at a moment of its own.
+fn move_within(devices: usize) -> Duration {
+    let (least, most) = MOVE_WITHIN;
+    MOVE_EACH.saturating_mul(u32::try_from(devices).unwrap_or(u32::MAX)).clamp(least, most)
+}
+
 fn log_panic(done: Result<(), tokio::task::JoinError>) {
     if let Err(error) = done {
         tracing::error!(%error, "serving a stream panicked");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_devices_move_at_once_and_many_take_their_time() {
+        let seconds = |devices| move_within(devices).as_secs_f32();
+        assert_eq!([0, 1, 200, 500, 1_000, usize::MAX].map(seconds), [1.0, 1.0, 1.0, 2.5, 5.0, 5.0]);
     }
 }

@@ -83,6 +83,18 @@ impl RuntimeProcess {
     }
 }
 
+/// The process may read its model and nothing else.
+fn spec(settings: &RuntimeSettings) -> ChildSpec {
+    // Spinning OpenMP threads starve each other on a shared machine; backtraces of the engine help nobody.
+    ChildSpec::new(&settings.program)
+        .arg("--read")
+        .arg(&settings.model_path)
+        .arg("--sandbox")
+        .arg(settings.sandbox.as_str())
+        .env("GOMP_SPINCOUNT", "1000")
+        .env("GGML_NO_BACKTRACE", "1")
+}
+
 async fn load(
     client: &mut RuntimeClient<Channel>,
     request: v1::LoadModelRequest,
@@ -112,11 +124,7 @@ async fn hung(mut client: RuntimeClient<Channel>, probe_every: Duration) {
 #[async_trait]
 impl Subsystem for RuntimeProcess {
     async fn run(&mut self, cx: &Context) -> Result<(), BoxError> {
-        // Spinning OpenMP threads starve each other on a shared machine; backtraces of the engine help nobody.
-        let spec = ChildSpec::new(&self.settings.program)
-            .env("GOMP_SPINCOUNT", "1000")
-            .env("GGML_NO_BACKTRACE", "1");
-        let mut child = ChildProcess::spawn(&spec)?;
+        let mut child = ChildProcess::spawn(&spec(&self.settings))?;
         let outcome = self.live(&mut child, cx).await;
         let why = match &outcome {
             Ok(()) => "the gateway is stopping".to_owned(),

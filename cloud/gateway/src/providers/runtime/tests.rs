@@ -189,6 +189,7 @@ async fn a_model_that_does_not_come_up_is_told_with_its_reason() {
         context_tokens: 0,
         threads: 0,
         parallel: 4,
+        sandbox: Sandbox::Auto,
     };
     let (model, process) = runtime(settings);
     process.state.send_replace(State::Away("the model process ended: killed by signal 9".to_owned()));
