@@ -15,6 +15,10 @@ const LONGEST: usize = 4096;
 /// a chat without any text is refused.
 const NEXT: &str = ".";
 
+/// How a prompt begins: with a system message, or with none. Its text is not shown.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Head(Option<String>);
+
 /// The list. See the module's first sentence.
 #[derive(Default)]
 pub(super) struct Heads {
@@ -39,10 +43,10 @@ impl Heads {
         }
     }
 
-    /// The conversations to warm, the likeliest first; the last is that of the template without a system message.
-    pub(super) fn chats(&self) -> Vec<Chat> {
+    /// The likeliest first; the last is that of the template without a system message.
+    pub(super) fn likely(&self) -> Vec<Head> {
         let recent = self.lock();
-        recent.iter().map(|system| chat(Some(system))).chain([chat(None)]).collect()
+        recent.iter().map(|system| Head(Some(system.clone()))).chain([Head(None)]).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
@@ -56,14 +60,23 @@ impl fmt::Debug for Heads {
     }
 }
 
-fn chat(system: Option<&str>) -> Chat {
-    let message = |role: &str, content: &str| ChatMessage {
-        role: role.to_owned(),
-        content: content.to_owned(),
-        ..ChatMessage::default()
-    };
-    let system = system.map(|system| message("system", system));
-    Chat { messages: system.into_iter().chain([message("user", NEXT)]).collect(), ..Chat::default() }
+impl Head {
+    /// The conversation to warm.
+    pub(super) fn chat(&self) -> Chat {
+        let message = |role: &str, content: &str| ChatMessage {
+            role: role.to_owned(),
+            content: content.to_owned(),
+            ..ChatMessage::default()
+        };
+        let system = self.0.as_ref().map(|system| message("system", system));
+        Chat { messages: system.into_iter().chain([message("user", NEXT)]).collect(), ..Chat::default() }
+    }
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Head(..)")
+    }
 }
 
 #[cfg(test)]
@@ -71,8 +84,8 @@ mod tests {
     use super::*;
 
     fn systems(heads: &Heads) -> Vec<String> {
-        let first = |chat: Chat| chat.messages[0].content.clone();
-        heads.chats().into_iter().map(first).collect()
+        let first = |head: Head| head.chat().messages[0].content.clone();
+        heads.likely().into_iter().map(first).collect()
     }
 
     #[test]
@@ -94,6 +107,6 @@ mod tests {
         heads.asked(&"x".repeat(LONGEST + 1));
         assert_eq!(systems(&heads), [NEXT]);
         heads.asked("secret");
-        assert_eq!(format!("{heads:?}"), "Heads(..)");
+        assert_eq!(format!("{heads:?} {:?}", heads.likely()), "Heads(..) [Head(..), Head(..)]");
     }
 }

@@ -18,7 +18,7 @@ use super::{
     Adapter, AdapterError, AdapterName, AdapterSpec, AdaptersHandle, Heat, Index, ResolvedAdapter, Snapshot,
     Swapped, fit,
 };
-use crate::model::ModelHandle;
+use crate::model::{ModelHandle, ModelState};
 
 const QUEUE: usize = 16;
 /// How often unused adapters are let go and the times of use are written, if there are new ones. The times decide who
@@ -158,17 +158,17 @@ impl AdapterKeeper {
         }
         let (adapter, found) = self.bring(name).await?;
         match found {
-            Found::Loaded => Ok(self.warmer.warm(&adapter.id, warm::HOT).await?),
+            Found::Loaded => Ok(self.warmer.warm(&adapter.id, warm::LOADED).await?),
             Found::Elsewhere => {
-                self.warmer.warm(&adapter.id, warm::COLD).await?;
-                Ok(Heat::Cold)
+                self.warmer.forget(&adapter.id);
+                Ok(self.warmer.warm(&adapter.id, warm::FRESH).await?)
             }
         }
     }
 
     /// The base model is always there, and switching to it must work when the model does not.
     async fn heat_base(&mut self) -> Heat {
-        self.warmer.warm("", warm::HOT).await.unwrap_or(Heat::Cold)
+        self.warmer.warm("", warm::LOADED).await.unwrap_or(Heat::Cold)
     }
 
     /// The adapter, held, loaded when it was not.
@@ -221,6 +221,7 @@ impl AdapterKeeper {
     }
 
     async fn unload(&self, id: &str) {
+        self.warmer.forget(id);
         if let Err(error) = self.model.unload_adapter(id).await {
             tracing::debug!(%error, adapter = %id, "could not unload an adapter that nobody uses");
         }
@@ -284,7 +285,12 @@ impl Subsystem for AdapterKeeper {
                     self.write_uses().await;
                     return Ok(());
                 }
-                changed = model.changed() => changed?,
+                changed = model.changed() => {
+                    changed?;
+                    if model.borrow_and_update().state != ModelState::Ready {
+                        self.warmer.forget_all();
+                    }
+                }
                 command = self.commands.recv() => match command {
                     Some(command) => self.carry_out(command).await,
                     // The handle in `self` keeps the queue open.

@@ -1,8 +1,9 @@
 //! Warming before a swap takes effect: the keys and values of the usual beginnings of prompts are computed with the
 //! new adapter, so that the first prompts after the swap are as quick as those before. A swap waits for it a bounded
-//! while only; the rest is done beside the first prompts.
+//! while only, and not at all for an adapter that was warmed before; the rest is done beside the first prompts.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use synesis_proto::runtime::v1::{WarmRequest, warm_request::Input};
@@ -11,26 +12,31 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Heat;
-use super::heads::Heads;
+use super::heads::{Head, Heads};
 use crate::model::{ModelError, ModelHandle};
 
-/// How long a swap waits for an adapter that was loaded: the model process says at once that all is there, unless it
-/// is in the middle of a step for others. A swap between loaded adapters is to take effect within 20 ms.
-pub(super) const HOT: Duration = Duration::from_millis(8);
+/// How long a swap waits for an adapter that was loaded: it is to take effect within 20 ms.
+pub(super) const LOADED: Duration = Duration::from_millis(8);
 /// The same for one that was loaded just now, which is to be usable within 100 ms.
-pub(super) const COLD: Duration = Duration::from_millis(40);
+pub(super) const FRESH: Duration = Duration::from_millis(40);
 
 /// Warms adapters, one at a time: a new swap gives the warming of the one before it up.
 #[derive(Debug)]
 pub(super) struct Warmer {
     model: ModelHandle,
     heads: Arc<Heads>,
+    done: Done,
     running: JoinSet<()>,
 }
 
+/// What was warmed in the model process that runs now, by adapter. The process may have let go of some of it since:
+/// then the first prompts compute it.
+#[derive(Debug, Clone, Default)]
+struct Done(Arc<Mutex<BTreeMap<String, BTreeSet<Head>>>>);
+
 impl Warmer {
     pub(super) fn new(model: ModelHandle, heads: Arc<Heads>) -> Self {
-        Self { model, heads, running: JoinSet::new() }
+        Self { model, heads, done: Done::default(), running: JoinSet::new() }
     }
 
     /// Warms the adapter `id`, or the base model for an empty one, and waits for it at most `patience`.
@@ -41,33 +47,60 @@ impl Warmer {
     pub(super) async fn warm(&mut self, id: &str, patience: Duration) -> Result<Heat, ModelError> {
         self.running.abort_all();
         while self.running.try_join_next().is_some() {}
-        let (done, outcome) = oneshot::channel();
-        let (model, chats, id) = (self.model.clone(), self.heads.chats(), id.to_owned());
+        let heads = self.heads.likely();
+        let was_hot = self.done.has_all(id, &heads);
+        // What is not usual any more is not remembered.
+        self.done.lock().entry(id.to_owned()).or_default().retain(|head| heads.contains(head));
+        let (report, outcome) = oneshot::channel();
+        let (model, done, owned) = (self.model.clone(), self.done.clone(), id.to_owned());
         self.running.spawn(async move {
-            let mut heat = Heat::Hot;
-            for chat in chats {
-                let request = WarmRequest {
-                    input: Some(Input::Chat(chat)),
-                    adapter_id: id.clone(),
-                    adapter_scale: 1.0,
-                };
-                match model.warm(request).await {
-                    Ok(reply) if reply.cached_tokens >= reply.tokens => {}
-                    Ok(_) => heat = Heat::Cold,
-                    Err(gone @ (ModelError::Crashed | ModelError::Replaced)) => {
-                        // Nobody listens any more when the swap has been made.
-                        let _ = done.send(Err(gone));
-                        return;
-                    }
-                    Err(error) => tracing::debug!(%error, adapter = %id, "a beginning was not warmed"),
-                }
-            }
-            let _ = done.send(Ok(heat));
+            // Nobody listens any more when the swap has been made.
+            let _ = report.send(compute(&model, &done, &owned, heads).await);
         });
-        match timeout(patience, outcome).await {
-            Ok(Ok(heat)) => heat,
-            // It goes on without us; a task that panicked warmed nothing.
-            Ok(Err(_)) | Err(_) => Ok(Heat::Cold),
+        if was_hot {
+            return Ok(Heat::Hot);
         }
+        match timeout(patience, outcome).await {
+            Ok(Ok(Err(gone))) => Err(gone),
+            // Computed, or on its way beside the first prompts.
+            Ok(_) | Err(_) => Ok(Heat::Cold),
+        }
+    }
+
+    /// An adapter was loaded afresh.
+    pub(super) fn forget(&self, id: &str) {
+        self.done.lock().remove(id);
+    }
+
+    /// The model process is another one.
+    pub(super) fn forget_all(&self) {
+        self.done.lock().clear();
+    }
+}
+
+/// Has everything computed that is not there. Saying so again for what is there is cheap, and brings back what the
+/// process let go of.
+async fn compute(model: &ModelHandle, done: &Done, id: &str, heads: Vec<Head>) -> Result<(), ModelError> {
+    for head in heads {
+        let input = Some(Input::Chat(head.chat()));
+        let request = WarmRequest { input, adapter_id: id.to_owned(), adapter_scale: 1.0 };
+        match model.warm(request).await {
+            Ok(_) => {}
+            Err(gone @ (ModelError::Crashed | ModelError::Replaced)) => return Err(gone),
+            Err(error) => tracing::debug!(%error, adapter = %id, "a beginning was not warmed"),
+        }
+        // Also what cannot be: there is nothing to wait for.
+        done.lock().entry(id.to_owned()).or_default().insert(head);
+    }
+    Ok(())
+}
+
+impl Done {
+    fn has_all(&self, id: &str, heads: &[Head]) -> bool {
+        self.lock().get(id).is_some_and(|done| heads.iter().all(|head| done.contains(head)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<Head>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,8 +14,9 @@ use synesisd::adapters::{
 };
 use synesisd::config::WhenFull;
 use synesisd::model::{ModelError, ModelHandle, ModelState, RuntimeProcess};
+use tokio::time::timeout;
 
-use super::fixture::{Scene, ask, deadly_prompt, prompt, ready, until};
+use super::fixture::{LIMIT, Scene, ask, deadly_prompt, prompt, ready, until};
 
 struct Stage {
     scene: Scene,
@@ -350,8 +351,15 @@ async fn a_swap_says_whether_the_adapter_was_hot() {
     let heat = async |name| stage.adapters.swap(name, None).await.unwrap().heat;
     assert_eq!(heat("one").await, Heat::Cold);
     assert_eq!(heat("two").await, Heat::Cold);
-    assert_eq!(heat("one").await, Heat::Hot, "it was loaded and warmed before");
-    assert_eq!(heat("two").await, Heat::Hot);
+    let both_hot = async {
+        // A swap gives up the warming of the one before it, which a busy machine may not have finished.
+        while (heat("one").await, heat("two").await) != (Heat::Hot, Heat::Hot) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, both_hot).await.expect("both are warmed at some time");
+    stage.adapters.asked(Some("be verbose"));
+    assert_eq!(heat("one").await, Heat::Cold, "prompts begin otherwise now");
 }
 
 #[tokio::test]
