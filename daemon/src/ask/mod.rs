@@ -1,12 +1,14 @@
 //! A prompt from its arrival to its answer: session, route, then the local model or the cloud, or one after the other.
 
 mod answer;
+mod attempt;
 mod cascade;
 mod check;
 mod cloud;
 mod driven;
 mod error;
 mod local;
+mod look;
 mod request;
 mod samples;
 mod sink;
