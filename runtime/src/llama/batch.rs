@@ -51,10 +51,6 @@ impl Batch {
         self.entries.clear();
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Appends `token` to `sequence`. The tokens of one sequence must not have another's between them, and the
     /// numbers of the sequences should rise: only neighbours are computed together.
     pub(crate) fn push(
@@ -89,6 +85,6 @@ mod tests {
         }
         assert!(matches!(batch.push(Sequence(0), Token(1), Logits::Wanted), Err(LlamaError::Batch(513))));
         batch.clear();
-        assert!(batch.is_empty());
+        assert!(batch.entries().is_empty());
     }
 }

@@ -101,11 +101,6 @@ impl Context {
         })
     }
 
-    /// Size of each window in tokens.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     /// All sequences, by rising number.
     pub(crate) fn sequences(&self) -> impl Iterator<Item = Sequence> + use<> {
         (0..self.lengths.len()).filter_map(|index| u16::try_from(index).ok().map(Sequence))

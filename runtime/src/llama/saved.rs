@@ -10,11 +10,6 @@ pub(crate) struct SavedSequence {
 }
 
 impl SavedSequence {
-    /// Tokens it stands for.
-    pub(crate) fn tokens(&self) -> usize {
-        self.tokens
-    }
-
     /// Memory it takes.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
