@@ -19,6 +19,8 @@ pub enum Script {
     Echo,
     /// Sends the first word, then waits for [`Provider::resume`] before the rest.
     EchoAndPause,
+    /// Calls the first tool of the request, with everything in the request that a model reads as its arguments.
+    Call,
     /// HTTP 500.
     Fail,
     /// Answers each prompt of this key with its answer: an oracle, for benches. It counts words as tokens.
@@ -123,13 +125,19 @@ fn serve(
         if out.write_all(head.as_bytes()).is_err() {
             return;
         }
+        if script == Script::Call {
+            if call(&mut out, &request).is_err() {
+                return;
+            }
+            continue;
+        }
         let said = match script {
             Script::Key(key) => answer_from(key, &last_user_message(&request)),
-            Script::Echo | Script::EchoAndPause | Script::Fail => last_user_message(&request),
+            Script::Echo | Script::EchoAndPause | Script::Call | Script::Fail => last_user_message(&request),
         };
         let prompt_tokens = match script {
             Script::Key(_) => words_of_all(&request),
-            Script::Echo | Script::EchoAndPause | Script::Fail => 7,
+            Script::Echo | Script::EchoAndPause | Script::Call | Script::Fail => 7,
         };
         let words: Vec<&str> = said.split_inclusive(' ').collect();
         for (index, word) in words.iter().enumerate() {
@@ -158,6 +166,23 @@ fn serve(
             return;
         }
     }
+}
+
+/// A whole answer that is a call, whose arguments come in pieces of seven characters.
+fn call(out: &mut TcpStream, request: &Value) -> std::io::Result<()> {
+    let read = json!({"messages": request["messages"], "tools": request["tools"]});
+    let arguments: Vec<char> = read.to_string().chars().collect();
+    let name = &request["tools"][0]["function"]["name"];
+    let delta = |call: Value| json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null}]});
+    event(out, &delta(json!({"index": 0, "id": "call_9", "type": "function", "function": {"name": name, "arguments": ""}})).to_string())?;
+    for piece in arguments.chunks(7) {
+        let piece: String = piece.iter().collect();
+        event(out, &delta(json!({"index": 0, "function": {"arguments": piece}})).to_string())?;
+    }
+    event(out, &json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}).to_string())?;
+    event(out, &json!({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 9}}).to_string())?;
+    event(out, "[DONE]")?;
+    out.write_all(b"0\r\n\r\n")
 }
 
 /// True when the test resumed us, false when the other end is gone.

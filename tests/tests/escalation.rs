@@ -5,6 +5,10 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::{Value, json};
+use synesis_proto::control::v1::ask_event::Event;
+use synesis_proto::control::v1::inference_client::InferenceClient;
+use synesis_proto::control::v1::{AskRequest, Done, Message, Mode};
 use synesis_tests::device::Device;
 use synesis_tests::gateway::{Gateway, MODEL};
 use synesis_tests::provider::{Provider, Script};
@@ -81,6 +85,126 @@ fn the_provider_sees_no_planted_secret_while_the_user_sees_them_all() {
         bodies[0]
     );
     assert!(bodies[0].contains("the invoice for card"), "what needs no hiding is not hidden: {}", bodies[0]);
+    assert_no_secret(&gateway.log(), "the gateway's log");
+    assert_no_secret(&device.log(), "the daemon's log");
+    assert_no_secret_below(gateway.dir());
+    assert_no_secret_below(&device.state_dir());
+}
+
+/// Asks as a program does: over the socket, with everything a request can have.
+fn ask(device: &Device, request: AskRequest) -> Done {
+    let socket = device.socket();
+    let asking = async {
+        let channel = synesis_proto::channel::connect(socket).await.expect("the daemon listens");
+        let mut events = InferenceClient::new(channel).ask(request).await.expect("it is taken").into_inner();
+        while let Some(event) = events.message().await.expect("it is answered") {
+            if let Some(Event::Done(done)) = event.event {
+                return done;
+            }
+        }
+        panic!("the answer has no end");
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(asking)
+}
+
+/// Everything that the strings of a JSON text say, strings of JSON in them read too.
+fn said(json: &Value, out: &mut String) {
+    match json {
+        Value::String(text) => match serde_json::from_str::<Value>(text) {
+            Ok(inner @ (Value::Object(_) | Value::Array(_))) => said(&inner, out),
+            _ => out.push_str(&format!("{text}\n")),
+        },
+        Value::Array(all) => all.iter().for_each(|item| said(item, out)),
+        Value::Object(all) => all.iter().for_each(|(key, item)| {
+            out.push_str(&format!("{key}\n"));
+            said(item, out);
+        }),
+        Value::Number(number) => out.push_str(&format!("{number}\n")),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+#[test]
+fn tools_calls_and_results_leave_without_a_secret_and_the_call_comes_back_whole() {
+    let provider = Provider::start(Script::Call);
+    let gateway = Gateway::with_provider(&provider);
+    let device = Device::start();
+    gateway.enroll(&device);
+
+    let tools = json!([{"type": "function", "function": {
+        "name": "send_mail",
+        "description": format!("Mails {} by default; key {}", SECRETS[0], SECRETS[5]),
+        "parameters": {"type": "object", "properties": {
+            "to": {"type": "string", "default": SECRETS[0]},
+            "password": {"type": "string", "default": SECRETS[4]},
+            "card": {"type": "integer", "default": 4_111_111_111_111_111_u64},
+        }},
+    }}]);
+    // A value split by escapes, in a string of JSON in a string of JSON.
+    let arguments = r#"{"to":"ada.lovelace\u0040example.org","note":"say \"hi\"","db":"postgres:\/\/admin:s3cr3tpw@db.internal:5432\/prod"}"#;
+    let calls = json!([{"id": "call_1", "type": "function", "function": {"name": "send_mail", "arguments": arguments}}]);
+    let result = r#"{"sent_to":"\u0061da.lovelace@example.org","host":"192.0.2.44","token":"ghp_16C7e42F292c6912E7710c838347Ae178B4a"}"#;
+    let message = |role: &str, content: &str| Message {
+        role: role.to_owned(),
+        content: content.to_owned(),
+        ..Message::default()
+    };
+    let request = AskRequest {
+        messages: vec![
+            message("user", &prompt()),
+            Message { tool_calls_json: calls.to_string(), ..message("assistant", "") },
+            Message {
+                tool_call_id: "call_1".to_owned(),
+                name: "send_mail".to_owned(),
+                ..message("tool", result)
+            },
+        ],
+        mode: Mode::Cloud.into(),
+        tools_json: tools.to_string(),
+        ..AskRequest::default()
+    };
+    let done = ask(&device, request);
+
+    // What the provider was asked, read as a model reads it.
+    let bodies = provider.bodies();
+    assert_eq!(bodies.len(), 1);
+    let body: Value = serde_json::from_str(&bodies[0]).expect("JSON");
+    let mut read = String::new();
+    said(&body, &mut read);
+    assert_no_secret(&bodies[0], "the provider's request");
+    assert_no_secret(&read, "what the provider's request says");
+    assert!(!read.contains("4111111111111111") && !read.contains("s3cr3tpw"), "{read}");
+    assert_eq!(body["tools"][0]["function"]["name"], "send_mail", "what needs no hiding is not hidden");
+    assert_eq!(body["messages"][1]["tool_calls"][0]["id"], "call_1");
+    assert_eq!(body["messages"][2]["tool_call_id"], "call_1");
+    assert!(read.contains("say \"hi\""), "{read}");
+
+    // The model sent all of it back in the arguments of its call, and the user has all of it.
+    assert_eq!((done.finish_reason.as_str(), done.unknown_placeholders), ("tool_calls", 0));
+    let called: Value = serde_json::from_str(&done.tool_calls_json).expect("JSON");
+    assert_eq!((&called[0]["id"], &called[0]["function"]["name"]), (&json!("call_9"), &json!("send_mail")));
+    let arguments: Value =
+        serde_json::from_str(called[0]["function"]["arguments"].as_str().expect("text")).expect("JSON");
+    let mut restored = String::new();
+    said(&arguments, &mut restored);
+    for secret in SECRETS {
+        assert!(restored.contains(secret), "{secret} did not come back: {restored}");
+    }
+    assert!(!restored.contains("[EMAIL_") && !restored.contains("[PASSWORD_"), "{restored}");
+    assert_eq!(arguments["messages"][0]["content"], prompt().as_str());
+    let defaults = &arguments["tools"][0]["function"]["parameters"]["properties"];
+    assert_eq!(
+        (&defaults["to"]["default"], &defaults["password"]["default"]),
+        (&json!(SECRETS[0]), &json!(SECRETS[4]))
+    );
+    assert_eq!(
+        defaults["card"]["default"], "4111111111111111",
+        "a number that was hidden comes back as text"
+    );
+
+    let verified = device.ctl().json(&["billing", "verify"]);
+    assert_eq!((&verified["receipts"], &verified["chain_ok"]), (&json!(1), &json!(true)));
     assert_no_secret(&gateway.log(), "the gateway's log");
     assert_no_secret(&device.log(), "the daemon's log");
     assert_no_secret_below(gateway.dir());
