@@ -18,7 +18,7 @@ use crate::provider::{Provider, Script};
 use questions::{QUESTIONS, is_right};
 
 /// Of `routing.min_confidence`.
-const SWEEP: [&str; 8] = ["0.40", "0.50", "0.60", "0.70", "0.80", "0.85", "0.90", "0.95"];
+const SWEEP: [&str; 5] = ["0.50", "0.60", "0.65", "0.70", "0.80"];
 /// Small models ramble.
 const SYSTEM: &str = "Answer with the answer only.";
 const MAX_TOKENS: &str = "24";
