@@ -27,7 +27,7 @@ def client_for(arguments, kind=openai.OpenAI, key=None):
 
 
 def chat(client, **more):
-    more = {"model": "local", "messages": QUESTION, "max_tokens": 24, "temperature": 0, **more}
+    more = {"model": "local", "messages": QUESTION, "max_tokens": 12, "temperature": 0, **more}
     return client.chat.completions.create(**more)
 
 
@@ -48,7 +48,7 @@ def whole(client, _):
     assert choice.message.role == "assistant" and len(choice.message.content.split()) > 1, answer
     assert choice.finish_reason in ("stop", "length") and choice.message.tool_calls is None
     usage = answer.usage
-    assert usage.prompt_tokens > 5 and 1 < usage.completion_tokens <= 24, usage
+    assert usage.prompt_tokens > 5 and 1 < usage.completion_tokens <= 12, usage
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens, usage
     assert usage.prompt_tokens_details.cached_tokens <= usage.prompt_tokens
     assert answer.system_fingerprint.startswith("fp_")
@@ -73,8 +73,8 @@ def stream(client, _):
 
 
 def helper(client, _):
-    """The package's own reader of streams, which is stricter than iterating."""
-    asked = {"model": "local", "messages": QUESTION, "max_tokens": 200, "temperature": 0, "stop": ["."]}
+    """The package's own reader of streams, which is stricter than iterating: an answer that is cut is an error to it."""
+    asked = {"model": "local", "messages": QUESTION, "max_tokens": 24, "temperature": 0, "stop": ["e"]}
     with client.chat.completions.stream(**asked) as events:
         seen = [event.type for event in events]
         final = events.get_final_completion()
@@ -177,10 +177,10 @@ def many(_, arguments):
 
     async def all_of_them():
         async with client_for(arguments, openai.AsyncOpenAI) as client:
-            return await asyncio.gather(*(one(client, number) for number in range(2, 8)))
+            return await asyncio.gather(*(one(client, number) for number in range(2, 6)))
 
     answers = asyncio.run(all_of_them())
-    assert len(answers) == 6 and all(answers), answers
+    assert len(answers) == 4 and all(answers), answers
 
 
 def refusals(client, _):
