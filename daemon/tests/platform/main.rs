@@ -11,6 +11,7 @@
 mod adapters;
 mod fixture;
 mod identity;
+mod inference;
 mod model;
 mod openai;
 mod socket;
