@@ -14,6 +14,7 @@ pub mod client;
 pub mod ctl;
 pub mod device;
 pub mod gateway;
+pub mod hub;
 pub mod models;
 pub mod process;
 pub mod provider;
