@@ -161,7 +161,7 @@ impl RuntimeProcess {
         let stopping = cx.stopping();
         loop {
             tokio::select! {
-                error = live.session.ended(&self.handle, self.spec.probe_every) => {
+                error = live.session.ended(&self.handle) => {
                     // Callers learn it first.
                     let next_step = "it is being restarted; try again in a moment";
                     self.down(cx, ModelState::Loading, &error.to_string(), next_step);

@@ -238,7 +238,7 @@ impl RuntimeProcess {
                 tokio::select! {
                     prepared = &mut preparing => break prepared,
                     () = stopping.cancelled() => return Replaced::Stopping(Some(live)),
-                    error = live.session.ended(&self.handle, self.spec.probe_every), if ended.is_none() => {
+                    error = live.session.ended(&self.handle), if ended.is_none() => {
                         let next_step = "another model is being loaded; try again in a moment";
                         self.down(cx, ModelState::Loading, &error.to_string(), next_step);
                         ended = Some(Instant::now());

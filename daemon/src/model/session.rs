@@ -23,6 +23,8 @@ const LOAD_LIMIT: Duration = Duration::from_secs(600);
 const REAP: Duration = Duration::from_secs(2);
 /// Probes without an answer until the process counts as hung.
 const MISSED_PROBES: u32 = 3;
+/// The same while it loads: reading a large file slows the whole machine down.
+const MISSED_WHILE_LOADING: u32 = 10;
 /// With work and without a finished step for this long, the engine counts as hung, however well the rest answers. The
 /// longest step is a batch of a long prompt on a slow machine, which takes seconds.
 const STALLED: Duration = Duration::from_secs(120);
@@ -65,6 +67,7 @@ impl std::fmt::Display for Phase {
 pub(super) struct Session {
     child: ChildProcess,
     link: Link,
+    probe_every: Duration,
 }
 
 impl Session {
@@ -90,7 +93,7 @@ impl Session {
             }
         };
         tracing::info!(pid = child.pid(), program = %program.display(), "model process started");
-        Ok(Self { child, link: Link::new(channel, model) })
+        Ok(Self { child, link: Link::new(channel, model), probe_every: how.probe_every })
     }
 
     pub(super) fn link(&self) -> Link {
@@ -118,11 +121,11 @@ impl Session {
     }
 
     /// Resolves when the process has died or has stopped answering. Until then its heartbeats go to `handle`.
-    pub(super) async fn ended(&self, handle: &ModelHandle, probe_every: Duration) -> SessionError {
+    pub(super) async fn ended(&self, handle: &ModelHandle) -> SessionError {
         let how = tokio::select! {
             status = self.child.wait() => status.to_string(),
             () = self.link.gone.cancelled() => self.how_it_broke().await,
-            how = self.hung(handle, probe_every) => how,
+            how = self.hung(MISSED_PROBES, Some(handle)) => how,
         };
         SessionError::Died { during: Phase::Serving, how }
     }
@@ -140,23 +143,26 @@ impl Session {
         tracing::debug!(%status, "model process ended");
     }
 
-    async fn hung(&self, handle: &ModelHandle, probe_every: Duration) -> String {
+    /// Resolves when so many probes in a row had no answer; while it serves, also when its engine makes no progress.
+    async fn hung(&self, limit: u32, serving: Option<&ModelHandle>) -> String {
         let mut client = self.link.client.clone();
-        let mut times = interval(probe_every);
+        let mut times = interval(self.probe_every);
         times.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut missed = 0;
-        while missed < MISSED_PROBES {
+        while missed < limit {
             times.tick().await;
-            missed = match timeout(probe_every, client.health(HealthRequest {})).await {
+            missed = match timeout(self.probe_every, client.health(HealthRequest {})).await {
                 Ok(Ok(health)) => {
-                    let health = health.into_inner();
-                    handle.beat(EngineLoad::from(&health));
-                    let stalled = Duration::from_millis(health.stalled_ms);
-                    if stalled > STALLED {
-                        return format!(
-                            "its engine made no progress for {} s and is being replaced",
-                            stalled.as_secs()
-                        );
+                    if let Some(handle) = serving {
+                        let health = health.into_inner();
+                        handle.beat(EngineLoad::from(&health));
+                        let stalled = Duration::from_millis(health.stalled_ms);
+                        if stalled > STALLED {
+                            let seconds = stalled.as_secs();
+                            return format!(
+                                "its engine made no progress for {seconds} s and is being replaced"
+                            );
+                        }
                     }
                     0
                 }
@@ -174,6 +180,7 @@ impl Session {
         let answer = tokio::select! {
             answer = timeout(LOAD_LIMIT, call(self.link.client.clone())) => answer,
             how = self.child.wait() => return Err(SessionError::Died { during, how: how.to_string() }),
+            how = self.hung(MISSED_WHILE_LOADING, None) => return Err(SessionError::Died { during, how }),
         };
         let Ok(answer) = answer else {
             return Err(SessionError::Died { during, how: format!("no answer in {LOAD_LIMIT:?}") });

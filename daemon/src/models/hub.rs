@@ -1,4 +1,4 @@
-//! The hub: two of its HTTP endpoints, which `hf-hub` would wrap in seventy further crates and a second TLS library.
+//! The hub: two of its HTTP endpoints, which `hf-hub` 1.0 would wrap in 68 further crates, a second TLS library among them.
 //! One lists a repository's files at a revision, with sizes and digests; the other has their bytes.
 //!
 //! Source: <https://huggingface.co/docs/hub/api>, `GET /api/models/{repo}/revision/{rev}?blobs=true`, and

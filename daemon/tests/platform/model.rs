@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::json;
-use synesis_proto::runtime::v1::{CountTokensRequest, count_tokens_request};
+use synesis_proto::runtime::v1::{CountTokensRequest, EmbedRequest, count_tokens_request};
 use synesis_supervise::State;
-use synesisd::model::{ModelError, ModelState};
+use synesisd::model::{ModelError, ModelState, Target};
 use tokio::time::timeout;
 
 use super::fixture::{LIMIT, Scene, ask, deadly_prompt, prompt, read, ready, until};
@@ -116,10 +116,13 @@ async fn a_model_that_kills_the_process_twice_is_left_alone() {
         Err(ModelError::Failed { reason, .. }) => assert_eq!(reason, status.reason),
         other => panic!("{other:?}"),
     }
-    // Repaired or not: only a restart of the daemon tries it again.
+    // The same file is left alone until somebody asks for it by name.
+    let target = scene.spec().configured().unwrap();
+    let error = model.load(target.clone()).await.unwrap_err().to_string();
+    assert!(error.contains("ended while loading"), "it is tried: {error}");
     scene.rewrite(&json!({}));
-    let mut status = model.status();
-    assert!(timeout(Duration::from_millis(200), status.changed()).await.is_err(), "{:?}", status.borrow());
+    model.load(target).await.unwrap();
+    assert_eq!(ask(&model, prompt("hello")).await.unwrap(), "base: hello");
 }
 
 #[tokio::test]
@@ -188,4 +191,127 @@ async fn a_program_that_is_not_there_is_named() {
         status.reason.contains("cannot be started") && status.next_step.contains("runtime.program"),
         "{status:?}"
     );
+}
+
+#[tokio::test]
+async fn heartbeats_tell_how_busy_the_process_is_and_an_engine_without_progress_is_replaced() {
+    let scene = Scene::new(&json!({"parallel": 3}));
+    let mut spec = scene.spec();
+    spec.probe_every = Duration::from_millis(30);
+    let (model, _board, _running) = scene.supervised(spec.clone()).await;
+    let status = until(&model, |status| status.load.is_some()).await;
+    let load = status.load.unwrap();
+    assert_eq!((load.parallel, load.active, load.resident_bytes), (3, 0, 1 << 20));
+
+    let scene = Scene::new(&json!({"health": "stalled"}));
+    spec.path = Some(scene.path("model.json"));
+    let (model, _board, _running) = scene.supervised(spec).await;
+    let reason = until(&model, |status| status.reason.contains("no progress for 600 s")).await;
+    assert_eq!(reason.load, None, "no stale numbers");
+}
+
+/// Another model of the scripted engine.
+fn other(scene: &Scene, script: &serde_json::Value) -> Target {
+    fs::write(scene.path("other.json"), script.to_string()).unwrap();
+    Target {
+        path: scene.path("other.json"),
+        name: Some("other".to_owned()),
+        sha256: None,
+        check_tensors: false,
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_flight_finishes_on_its_model_and_one_that_takes_too_long_is_cut_with_an_error_of_its_own()
+ {
+    let scene = Scene::new(&json!({}));
+    let fifo = scene.fifo();
+    scene.rewrite(
+        &json!({"answers": [{"match": "wait", "say": ["one", "two"], "wait_after": 1, "wait_on": fifo}]}),
+    );
+    let (model, _board, _running) = scene.supervised(scene.spec()).await;
+    ready(&model).await;
+    let answer = model.generate(prompt("wait")).await.unwrap();
+    let loaded = model.load(other(&scene, &json!({}))).await.unwrap();
+    assert_eq!((loaded.name.as_str(), loaded.previous.as_str()), ("other", "scripted"));
+    assert_eq!(loaded.gap, Duration::ZERO);
+    assert_eq!(model.status().borrow().name, "other");
+    let go = tokio::task::spawn_blocking(move || fs::write(fifo, "go"));
+    let ((text, ended), went) = tokio::join!(read(answer), go);
+    went.unwrap().unwrap();
+    ended.unwrap();
+    assert_eq!(text, "onetwo");
+
+    let mut spec = scene.spec();
+    spec.drain = Duration::from_millis(30);
+    let (model, _board, _running) = scene.supervised(spec).await;
+    ready(&model).await;
+    let answer = model.generate(prompt("wait")).await.unwrap();
+    model.load(other(&scene, &json!({}))).await.unwrap();
+    let (_, ended) = read(answer).await;
+    assert!(matches!(ended, Err(ModelError::Replaced)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_take_over_leaves_the_old_one_alone() {
+    let scene = Scene::new(&json!({}));
+    let (model, _board, _running) = scene.supervised(scene.spec()).await;
+    ready(&model).await;
+    for (script, part) in [
+        (json!({"load": "refuse"}), "refuses to be loaded"),
+        (json!({"load": "abort"}), "ended while loading the model"),
+        (json!({"estimate": "abort"}), "ended while loading the model"),
+        (json!({"estimate": "refuse"}), "makes no sense"),
+    ] {
+        let error = model.load(other(&scene, &script)).await.unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("scripted goes on answering"), "{error}");
+        assert_eq!(ask(&model, prompt("hello")).await.unwrap(), "base: hello");
+    }
+    let mut gone = other(&scene, &json!({}));
+    gone.path = scene.path("gone.json");
+    let error = model.load(gone).await.unwrap_err().to_string();
+    assert!(error.contains("is not there"), "{error}");
+}
+
+#[tokio::test]
+async fn an_adapter_of_another_architecture_is_left_out_and_comes_back_with_its_model() {
+    let scene = Scene::new(&json!({}));
+    fs::write(scene.path("tone"), "for script").unwrap();
+    let (model, _board, _running) = scene.supervised(scene.spec()).await;
+    model.load_adapter("tone", &scene.path("tone")).await.unwrap();
+    model.load(other(&scene, &json!({"architecture": "else"}))).await.unwrap();
+    let status = ready(&model).await;
+    assert!(
+        status.loaded_adapters.is_empty() && status.refused_adapters["tone"].contains("another model"),
+        "{status:?}"
+    );
+    let back = scene.spec().configured().unwrap();
+    model.load(back).await.unwrap();
+    assert!(ready(&model).await.loaded_adapters.contains("tone"));
+}
+
+#[tokio::test]
+async fn without_a_configured_model_one_can_be_loaded_all_the_same() {
+    let scene = Scene::new(&json!({}));
+    let mut spec = scene.spec();
+    spec.path = None;
+    let (model, _board, _running) = scene.supervised(spec).await;
+    let error = model.load(other(&scene, &json!({"load": "refuse"}))).await.unwrap_err().to_string();
+    assert!(error.contains("no model answers"), "{error}");
+    model.load(other(&scene, &json!({}))).await.unwrap();
+    assert_eq!(ask(&model, prompt("hello")).await.unwrap(), "base: hello");
+}
+
+#[tokio::test]
+async fn embeddings_come_from_models_that_make_them() {
+    let scene = Scene::new(&json!({}));
+    let (model, _board, _running) = scene.supervised(scene.spec()).await;
+    let request = EmbedRequest { inputs: vec!["one two".to_owned()] };
+    match model.embed(request.clone()).await {
+        Err(ModelError::Refused(problem)) => assert_eq!(problem.reason, "NO_EMBEDDINGS"),
+        other => panic!("{other:?}"),
+    }
+    model.load(other(&scene, &json!({"embeddings": [0.6, 0.8]}))).await.unwrap();
+    let reply = model.embed(request).await.unwrap();
+    assert_eq!((reply.embeddings[0].values.as_slice(), reply.embeddings[0].tokens), (&[0.6_f32, 0.8][..], 2));
 }
