@@ -26,7 +26,7 @@ pub(crate) fn decode(bytes: &[u8], request_id: &str) -> Result<SignedReceipt, Da
 /// A row of the device's journal.
 pub(crate) enum Stored {
     /// A receipt, or one that was.
-    Receipt(Result<SignedReceipt, Damaged>),
+    Receipt(Box<Result<SignedReceipt, Damaged>>),
     /// A request of this device whose receipt has not arrived yet.
     Open {
         /// The identity it was sent under.
@@ -39,7 +39,7 @@ pub(crate) enum Stored {
 impl From<StoredReceipt> for Stored {
     fn from(row: StoredReceipt) -> Self {
         match row.kind() {
-            StoredKind::Receipt => Self::Receipt(decode_row(row)),
+            StoredKind::Receipt => Self::Receipt(Box::new(decode_row(row))),
             StoredKind::Open => Self::Open { device: row.device },
             StoredKind::Journal => {
                 let fault = format!("row {} of the journal: {}", row.row, row.fault);

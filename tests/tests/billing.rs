@@ -92,6 +92,26 @@ fn a_removed_receipt_is_a_gap_in_the_chain() {
 }
 
 #[test]
+fn a_device_whose_journal_cannot_be_opened_answers_locally_and_says_why() {
+    let mut device = Device::scripted("{}", "");
+    device.ctl().wait_for_model();
+    let database = device.state_dir().join("journal.db");
+    fs::write(&database, "the header of this file is gone").unwrap();
+    for beside in ["journal.db-wal", "journal.db-shm"] {
+        // What a clean stop would have taken away.
+        let _ = fs::remove_file(device.state_dir().join(beside));
+    }
+    device.kill_and_restart();
+    let ctl = device.ctl();
+    ctl.wait_for_model();
+    ctl.run(&["ask", "--local", "still there?"]).expect_code(0);
+    let status = ctl.wait_for_status("degraded", |status| status["state"] == "degraded");
+    assert!(status.to_string().contains("the journal cannot be opened"), "{status}");
+    assert!(fs::read(&database).unwrap().starts_with(b"the header"), "what is there is left for a rescue");
+    ctl.run(&["billing", "verify"]).expect_code(1);
+}
+
+#[test]
 fn a_device_without_receipts_verifies() {
     let device = Device::scripted("{}", "");
     let verified = device.ctl().json(&["billing", "verify"]);

@@ -303,6 +303,20 @@ fn cancelling_reaches_the_provider_and_charges_only_what_was_made() {
 }
 
 #[test]
+fn a_device_that_is_revoked_in_the_middle_of_an_answer_is_told_so() {
+    let provider = Provider::start(Script::EchoAndPause);
+    let gateway = Gateway::with_provider(&provider);
+    let device = Device::start();
+    gateway.enroll(&device);
+    let ctl = device.ctl();
+    let id = ctl.json(&["status"])["device_id"].as_str().expect("enrolled").to_owned();
+    let mut ask = ctl.stream(&["--json", "ask", "--cloud", "alpha beta gamma delta"]);
+    assert_eq!(ask.next_json().expect("the first word")["type"], "delta");
+    gateway.admin(&["device", "revoke", &id]).expect_code(0);
+    ask.finish().expect_code(4);
+}
+
+#[test]
 fn a_failing_provider_costs_nothing_and_says_so() {
     let provider = Provider::start(Script::Fail);
     let gateway = Gateway::with_provider(&provider);

@@ -62,7 +62,7 @@ async fn receipts(limit: u32, daemon: &Daemon, output: &mut Output) -> Result<()
     let mut fault = None;
     while let Some(row) = output.next(&mut rows).await? {
         let receipt = match Stored::from(row) {
-            Stored::Receipt(receipt) => ReceiptJson::from(receipt),
+            Stored::Receipt(receipt) => ReceiptJson::from(*receipt),
             Stored::Open { .. } => continue,
             Stored::Fault(damaged) => {
                 fault = fault.or(Some(Failure::ReceiptDamaged(damaged.fault)));
@@ -98,7 +98,7 @@ async fn verify(daemon: &Daemon, output: &mut Output) -> Result<(), Failure> {
     let (mut receipts, mut open, mut faults) = (Vec::new(), BTreeMap::new(), Vec::new());
     while let Some(row) = rows.message().await? {
         match Stored::from(row) {
-            Stored::Receipt(receipt) => receipts.push(receipt),
+            Stored::Receipt(receipt) => receipts.push(*receipt),
             Stored::Open { device } => *open.entry(device).or_insert(0) += 1,
             Stored::Fault(damaged) => faults.push(damaged),
         }
