@@ -144,11 +144,6 @@ impl Constraint {
 }
 
 impl Allowed {
-    /// Whether the token of this number may come next.
-    pub(crate) fn contains(&self, token: u32) -> bool {
-        (token as usize) < self.0.len() && self.0.is_allowed(token)
-    }
-
     /// The tokens in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.0.iter()

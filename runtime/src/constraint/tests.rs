@@ -31,6 +31,12 @@ fn refused(result: Result<Constraint, ConstraintError>) -> ConstraintError {
     }
 }
 
+impl Allowed {
+    fn contains(&self, token: u32) -> bool {
+        self.iter().any(|allowed| allowed == token)
+    }
+}
+
 /// Whether `text` is a whole answer, checking every byte against the mask on the way.
 fn takes(constraint: Result<Constraint, ConstraintError>, text: &str) -> bool {
     let mut constraint = constraint.unwrap();

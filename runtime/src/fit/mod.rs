@@ -29,7 +29,7 @@ const TOKEN_ENTRY: u64 = 256;
 /// Stacks of the blocking pool and of the library's threads, eight megabytes of addresses each.
 const STACKS: u64 = 512 << 20;
 /// The process itself, the library's graph, and the allocator's slack.
-const PROCESS: u64 = 16 << 20;
+const PROCESS: u64 = 40 << 20;
 
 /// Bytes a model would take, and bytes there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -71,6 +71,11 @@ impl Header {
         self.metadata.get(key)
     }
 
+    /// All metadata by key.
+    pub fn metadata(&self) -> &BTreeMap<String, Value> {
+        &self.metadata
+    }
+
     /// A metadata text; `None` also when the value is of another type.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.value(key).and_then(Value::as_str)

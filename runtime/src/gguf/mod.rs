@@ -5,6 +5,7 @@
 //! format is described in `docs/gguf.md` of the ggml repository; versions 2 and 3, little endian.
 
 mod adapter;
+mod asserted;
 mod error;
 mod header;
 mod model;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Header, Shape, Tensor, Value, ValueType};
+use super::{Header, Shape, Tensor, Value, ValueType, asserted};
 
 /// llama.cpp's own array size (`LLAMA_MAX_LAYERS`); it aborts beyond.
 const BLOCK_LIMIT: u64 = 512;
@@ -29,6 +29,12 @@ pub enum ModelFault {
     /// Split models have to be merged.
     #[error("the file is one of {0} parts; merge them with llama-gguf-split first")]
     Split(u64),
+    /// NaN, infinity, or a negative epsilon.
+    #[error("{0} is not a plausible number")]
+    Float(String),
+    /// Whole numbers where llama.cpp adds or multiplies floats.
+    #[error("tensor {0} does not have floats")]
+    NotFloats(String),
     /// The tokenizer's tables do not fit each other.
     #[error("the tokenizer is unusable: {0}")]
     Tokenizer(&'static str),
@@ -109,6 +115,7 @@ impl ModelHeader {
             return Err(ModelFault::NoTensors(blocks - 1));
         }
         check_tokenizer(header)?;
+        asserted::check(header, architecture, blocks)?;
         let pooling_key = format!("{architecture}.pooling_type");
         let pooling = match header.value(&pooling_key).map(Value::as_u64) {
             None => None,

@@ -5,6 +5,7 @@ mod chat;
 mod control;
 mod json;
 mod markers;
+mod tags;
 mod template;
 
 use minijinja::value::Serde;

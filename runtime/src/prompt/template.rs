@@ -3,6 +3,7 @@
 //! which marks what a model is trained on and changes nothing here.
 
 use std::borrow::Cow;
+use std::thread;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
@@ -17,9 +18,21 @@ const NAME: &str = "chat";
 /// far above what a long chat takes, and bounds memory to 128 MB.
 const FUEL: u64 = 2_000_000;
 
+/// Length of a template in bytes; the longest of known models have a quarter of it.
+const LENGTH: usize = 128 << 10;
+/// Length of one `{{ ... }}` or `{% ... %}`. The engine reads an expression by recursion, and only some of it is
+/// bounded: 100,000 minus signs would end the process.
+const TAG_LENGTH: usize = 8 << 10;
+/// What the recursion over the longest tag, or over the most branches of a condition, needs with room to spare.
+const COMPILE_STACK: usize = 64 << 20;
+
 /// Why a template gives no text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TemplateError {
+    #[error("the chat template is {bytes} bytes long{place}, more than the {limit} that are plausible")]
+    TooLong { bytes: usize, limit: usize, place: &'static str },
+    #[error("the chat template cannot be compiled")]
+    Compiler,
     #[error("the chat template cannot be read: {0}")]
     Syntax(#[source] Error),
     /// The template called `raise_exception`: this sequence of roles is not for this model.
@@ -52,7 +65,25 @@ pub(super) struct Variables<'a> {
 }
 
 impl ChatTemplate {
+    /// Compiles a template on a thread of its own, which has the stack for it.
     pub(crate) fn compile(source: &str) -> Result<Self, TemplateError> {
+        if source.len() > LENGTH {
+            return Err(TemplateError::TooLong { bytes: source.len(), limit: LENGTH, place: "" });
+        }
+        match super::tags::longest(source) {
+            bytes if bytes > TAG_LENGTH => {
+                return Err(TemplateError::TooLong { bytes, limit: TAG_LENGTH, place: " in one tag" });
+            }
+            _ => {}
+        }
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name("template".to_owned()).stack_size(COMPILE_STACK);
+            let compiled = builder.spawn_scoped(scope, || Self::compile_bounded(source)).ok();
+            compiled.and_then(|thread| thread.join().ok()).unwrap_or(Err(TemplateError::Compiler))
+        })
+    }
+
+    fn compile_bounded(source: &str) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(TemplateError::Syntax)?);
@@ -217,6 +248,14 @@ mod tests {
     #[test]
     fn a_template_that_does_not_parse_is_a_syntax_error() {
         assert!(matches!(render("{% for %}", &[]), Err(TemplateError::Syntax(_))));
+    }
+
+    #[test]
+    fn templates_that_are_too_long_are_refused_unread() {
+        let long = ChatTemplate::compile(&"x".repeat(LENGTH + 1));
+        assert!(matches!(long, Err(TemplateError::TooLong { limit: LENGTH, .. })));
+        let signs = ChatTemplate::compile(&format!("{{{{ {}1 }}}}", "-".repeat(100_000)));
+        assert!(matches!(signs, Err(TemplateError::TooLong { limit: TAG_LENGTH, .. })));
     }
 
     #[test]
