@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -19,8 +19,10 @@ use tokio::task::JoinSet;
 const SWAPS: usize = 1_000;
 const ASKERS: usize = 8;
 const MAX_TOKENS: u32 = 16;
-/// Longest pause between two swaps, in milliseconds: most hit answers in their middle, some hit an idle moment.
-const LONGEST_PAUSE_MS: u64 = 40;
+/// Longest pause between two swaps, in milliseconds: they come at any moment of an answer.
+const LONGEST_PAUSE_MS: u64 = 20;
+/// Swaps for each answer, so that a slow machine makes as many answers as a fast one.
+const SWAPS_FOR_EACH_ANSWER: usize = 5;
 /// No answer of 16 tokens takes this long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -67,21 +69,27 @@ async fn a_thousand_swaps_under_eight_askers_change_no_answer_of_its_generation(
     let mut active: BTreeMap<u64, String> = BTreeMap::new();
     let serial = serial_answers(&client, &mut active).await;
 
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut askers = JoinSet::new();
     for asker in 0..ASKERS {
         // One connection each, as eight programs would have.
         let client = Client::connect(device.socket()).await;
-        askers.spawn(ask_until(Arc::clone(&stop), client, asker * PROMPTS.len() / ASKERS));
+        let first = asker * PROMPTS.len() / ASKERS;
+        askers.spawn(ask_until(Arc::clone(&stop), Arc::clone(&answered), client, first));
     }
-    let mut now = None;
-    for _ in 0..SWAPS {
+    // The last of them is active now; a swap to the active one is none.
+    let mut now = ADAPTERS[ADAPTERS.len() - 1];
+    for swap in 0..SWAPS {
         let others: Vec<_> = ADAPTERS.into_iter().filter(|other| *other != now).collect();
         now = *others.choose(&mut rng).expect("two");
         let reply = client.swap(now).await;
         let seen = active.insert(reply.generation, now.unwrap_or_default().to_owned());
         assert_eq!(seen, None, "generation {} was given twice", reply.generation);
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..=LONGEST_PAUSE_MS))).await;
+        while answered.load(Ordering::Relaxed) < swap / SWAPS_FOR_EACH_ANSWER {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            assert!(!askers.is_empty() && askers.try_join_next().is_none(), "an asker gave up");
+        }
     }
     stop.store(true, Ordering::Relaxed);
     let answers: Vec<(&str, Said)> = askers.join_all().await.into_iter().flatten().collect();
@@ -96,8 +104,8 @@ async fn a_thousand_swaps_under_eight_askers_change_no_answer_of_its_generation(
         generations.insert(said.generation);
     }
     eprintln!("{} answers of {} generations", answers.len(), generations.len());
-    assert!(answers.len() > ASKERS * PROMPTS.len(), "only {} answers were made", answers.len());
-    assert!(generations.len() > 100, "only {} generations answered anything", generations.len());
+    assert!(answers.len() >= SWAPS / SWAPS_FOR_EACH_ANSWER, "only {} answers were made", answers.len());
+    assert!(generations.len() > 50, "only {} generations answered anything", generations.len());
 }
 
 /// One answer after the other, with nothing else going on.
@@ -122,13 +130,19 @@ async fn serial_answers(client: &Client, active: &mut BTreeMap<u64, String>) -> 
 }
 
 /// Asks prompt after prompt, beginning with the one at `first`.
-async fn ask_until(stop: Arc<AtomicBool>, client: Client, first: usize) -> Vec<(&'static str, Said)> {
+async fn ask_until(
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    client: Client,
+    first: usize,
+) -> Vec<(&'static str, Said)> {
     let mut answers = Vec::new();
     for prompt in PROMPTS.into_iter().cycle().skip(first) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
         let said = client.ask_within(PATIENCE, prompt, MAX_TOKENS).await;
+        answered.fetch_add(1, Ordering::Relaxed);
         answers.push((prompt, said.unwrap_or_else(|problem| panic!("{prompt}: {problem:?}"))));
     }
     answers
