@@ -128,8 +128,8 @@ impl Daemon {
         let socket = Socket::claim(&folders.socket(), ipc::user_group())?;
         let (board, stopping) = (HealthBoard::new(), CancellationToken::new());
 
-        let store = Store::open(StoreSpec::new(&config, folders.state.join("models")))
-            .map_err(AppError::Models)?;
+        let store =
+            Store::open(StoreSpec::new(&config, folders.state.join("models"))).map_err(AppError::Models)?;
         let model_spec = ModelSpec {
             selected: store.selected(),
             readable: vec![folders.adapters()],
@@ -179,8 +179,7 @@ impl Daemon {
         };
         let path = socket.path().to_owned();
         let admission = AdmissionControl::new(handles.config.ipc.requests_per_minute);
-        let openai =
-            handles.config.openai.enabled.then(|| OpenAi::new(handles.clone(), admission.clone()));
+        let openai = handles.config.openai.enabled.then(|| OpenAi::new(handles.clone(), admission.clone()));
         let ipc = Ipc::new(socket, handles.clone(), admission);
 
         let mut supervisor = Supervisor::new(board)
