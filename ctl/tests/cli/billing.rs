@@ -158,8 +158,8 @@ fn a_damaged_receipt_is_listed_in_its_place_and_fails_the_command() {
 fn a_sound_chain_verifies() {
     let object = verified(&fake(chain()), 0);
     let expected = json!({
-        "schema": "synesis.verification/1", "receipts": 3, "chain_ok": true, "signatures_ok": true,
-        "total_nanousd": 3_090, "first_bad": null,
+        "schema": "synesis.verification/1", "receipts": 3, "chain_ok": true, "pending": 0,
+        "signatures_ok": true, "total_nanousd": 3_090, "first_bad": null,
     });
     assert_eq!(object, expected);
     let human = synctl(&fake(chain()).socket, &["billing", "verify"]).expect(0);
