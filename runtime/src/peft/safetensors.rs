@@ -2,7 +2,7 @@
 //! as a whole, the data where it lies. The public crate wants the whole file in memory; an adapter may have
 //! gigabytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -164,10 +164,15 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
                 map.next_value::<serde::de::IgnoredAny>()?;
-            } else if tensors.contains_key(&name) {
-                return Err(serde::de::Error::custom(format!("tensor {name} appears twice")));
-            } else {
-                tensors.insert(name, map.next_value()?);
+                continue;
+            }
+            match tensors.entry(name) {
+                btree_map::Entry::Occupied(entry) => {
+                    return Err(serde::de::Error::custom(format!("tensor {} appears twice", entry.key())));
+                }
+                btree_map::Entry::Vacant(entry) => {
+                    entry.insert(map.next_value()?);
+                }
             }
         }
         Ok(Header(tensors))
