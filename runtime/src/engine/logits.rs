@@ -3,7 +3,7 @@
 
 /// Lanes that are reduced side by side; a multiple of what any CPU has.
 const LANES: usize = 16;
-/// e to this is the smallest number that a float tells from zero beside one... and far below.
+/// e to this is about the smallest normal float; beside a largest term of one it is nothing.
 const LEAST_EXPONENT: f32 = -87.0;
 
 /// A row of logits, reduced to what is asked of it.
@@ -92,7 +92,7 @@ fn exponential(x: f32) -> f32 {
     let whole = shifted - ROUND;
     let rest = x - whole * LN2[0] - whole * LN2[1];
     let mut power = 1.987_569_1e-4_f32;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         power = power * rest + coefficient;
     }
     power = power * rest * rest + rest + 1.0;

@@ -56,14 +56,20 @@ impl Session {
         if generating.is_empty() {
             return 0;
         }
-        match self.decode_tokens(&generating) {
+        // One sequence between two others that stays out would cut the batch in two: only neighbours are computed
+        // together. A token of its prompt has to be computed anyway.
+        let prompts: Vec<usize> = self
+            .members(group)
+            .into_iter()
+            .filter(|place| self.slots[*place].spare_token().is_some())
+            .collect();
+        match self.decode_tokens(&generating, &prompts) {
             Ok(outputs) => self.advance_all(&outputs),
-            Err(error) if generating.len() == 1 => self.fail(generating[0], error.into()),
             Err(error) => {
                 // One of them may be the reason; alone, only that one fails.
-                tracing::warn!(%error, sequences = generating.len(), "a batch failed");
+                tracing::warn!(%error, sequences = generating.len() + prompts.len(), "a batch failed");
                 for place in &generating {
-                    match self.decode_tokens(&[*place]) {
+                    match self.decode_tokens(&[*place], &[]) {
                         Ok(outputs) => self.advance_all(&outputs),
                         Err(error) => self.fail(*place, error.into()),
                     }
@@ -73,21 +79,35 @@ impl Session {
         generating.len()
     }
 
-    /// By rising number: only neighbouring sequences are computed together.
-    fn decode_tokens(&mut self, places: &[usize]) -> Result<Vec<(usize, Output)>, LlamaError> {
+    /// A token of each answer and of each prompt, by rising number of their sequences.
+    fn decode_tokens(
+        &mut self,
+        generating: &[usize],
+        prompts: &[usize],
+    ) -> Result<Vec<(usize, Output)>, LlamaError> {
         self.batch.clear();
-        let mut outputs = Vec::with_capacity(places.len());
-        for place in places {
-            let slot = &self.slots[*place];
-            let token = slot.next_token().ok_or(LlamaError::NoLogits)?;
-            outputs.push((*place, self.batch.push(slot.sequence, token, Logits::Wanted)?));
+        let mut outputs = Vec::with_capacity(generating.len());
+        let mut tokens = Vec::with_capacity(generating.len() + prompts.len());
+        for (place, slot) in self.slots.iter().enumerate() {
+            let (token, logits) = if generating.contains(&place) {
+                (slot.next_token(), Logits::Wanted)
+            } else if prompts.contains(&place) {
+                (slot.spare_token(), Logits::Unneeded)
+            } else {
+                continue;
+            };
+            // A recurrent model cannot be cut back after a failed batch; then there is nothing to go on from.
+            let token = token.filter(|_| self.context.length(slot.sequence) == slot.tokens.len());
+            let token = token.ok_or(LlamaError::State)?;
+            let output = self.batch.push(slot.sequence, token, logits)?;
+            tokens.push((place, token));
+            if logits == Logits::Wanted {
+                outputs.push((place, output));
+            }
         }
         self.context.decode(&self.batch, None)?;
-        for place in places {
-            let slot = &mut self.slots[*place];
-            if let Some(token) = slot.next_token() {
-                slot.tokens.push(token);
-            }
+        for (place, token) in tokens {
+            self.slots[place].tokens.push(token);
         }
         Ok(outputs)
     }
@@ -170,6 +190,9 @@ impl Session {
             Batching::Shared => BATCH,
         };
         let done = slot.tokens.len();
+        if context.length(slot.sequence) != done {
+            return Err(LlamaError::State);
+        }
         let until = work.prompt.len().min(done + most);
         let is_last = until == work.prompt.len();
         batch.clear();
