@@ -372,7 +372,12 @@ fn a_model_that_kills_its_process_twice_is_left_alone_across_restarts_until_it_i
     let file = device.dir().join("moody.gguf");
     fs::write(&file, script(json!({"load": format!("abort-when {}", marker.display())}))).unwrap();
     ctl.json(&["model", "pull", file.to_str().unwrap()]);
+    let before = device.model_process();
     ctl.json(&["model", "load", "moody"]);
+    // The old one is on its way out. A poll, because nobody tells of the end of somebody else's child.
+    while device.model_process() == before {
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
     fs::write(&marker, "").unwrap();
     kill_pid(device.model_process());
     let failed =
