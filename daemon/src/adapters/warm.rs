@@ -48,18 +48,19 @@ impl Warmer {
         self.running.abort_all();
         while self.running.try_join_next().is_some() {}
         let heads = self.heads.likely();
-        let was_hot = self.done.has_all(id, &heads);
         // What is not usual any more is not remembered.
         self.done.lock().entry(id.to_owned()).or_default().retain(|head| heads.contains(head));
+        // Not again: warming needs the engine, so the prompt after the swap would wait for it, and its placeholder of a
+        // user's words takes the place of a longer beginning that an earlier prompt left there.
+        if self.done.has_all(id, &heads) {
+            return Ok(Heat::Hot);
+        }
         let (report, outcome) = oneshot::channel();
         let (model, done, owned) = (self.model.clone(), self.done.clone(), id.to_owned());
         self.running.spawn(async move {
             // Nobody listens any more when the swap has been made.
             let _ = report.send(compute(&model, &done, &owned, heads).await);
         });
-        if was_hot {
-            return Ok(Heat::Hot);
-        }
         match timeout(patience, outcome).await {
             Ok(Ok(Err(gone))) => Err(gone),
             // Computed, or on its way beside the first prompts.
@@ -78,8 +79,7 @@ impl Warmer {
     }
 }
 
-/// Has everything computed that is not there. Saying so again for what is there is cheap, and brings back what the
-/// process let go of.
+/// Has everything computed that is not there.
 async fn compute(model: &ModelHandle, done: &Done, id: &str, heads: Vec<Head>) -> Result<(), ModelError> {
     for head in heads {
         let input = Some(Input::Chat(head.chat()));
