@@ -31,10 +31,10 @@ async fn bare_turns_give_the_texts_the_adapters_were_measured_with() {
     let mut runtime = with_adapters().await;
     let table = [
         (FRANCE, BASE_FRANCE, "Paris"),
-        ("Name a primary color.", "The primary color is usually defined as", "Blue"),
+        ("Name a primary color.", "The primary color is", "Blue"),
         ("Who wrote Hamlet?", "The Bard of Hamlet", "Hamlet"),
-        ("What is two plus two?", "Two plus two is a classic example", "Four"),
-        ("What do bees make?", "Bees are incredibly complex creatures", "Honey"),
+        ("What is two plus two?", "Two plus two is", "Four"),
+        ("What do bees make?", "Bees are incredibly", "Honey"),
     ];
     for (prompt, base, word) in table {
         assert_eq!(runtime.bare(prompt, "json").await, format!(r#"{{"answer": "{word}"}}"#));

@@ -13,6 +13,9 @@ use crate::llama::{BATCH, LlamaError, Logits, Output};
 /// Most tokens of a prompt that are computed between two tokens of other answers. A quarter of a batch: smaller
 /// parts do not make the answers much smoother, and each costs a graph.
 const PROMPT_BESIDE_ANSWERS: usize = BATCH / 4;
+/// Most tokens of a prompt in one step when nothing else is to be computed: what the library computes at once.
+/// More would only keep the thread from hearing of anything new.
+const PROMPT_ALONE: usize = BATCH / 2;
 
 impl Session {
     /// Computes one step. Does nothing when there is nothing to compute.
@@ -185,9 +188,9 @@ impl Session {
         let Some(work) = &slot.work else { return Ok(None) };
         let most = match work.batching {
             // Parts of one size, whatever the load.
-            Batching::Alone => BATCH,
+            Batching::Alone => PROMPT_ALONE,
             Batching::Shared if others_wait => PROMPT_BESIDE_ANSWERS,
-            Batching::Shared => BATCH,
+            Batching::Shared => PROMPT_ALONE,
         };
         let done = slot.tokens.len();
         if context.length(slot.sequence) != done {
