@@ -7,7 +7,7 @@ use std::thread;
 use super::EngineError;
 use crate::constraint::{Constraint, ConstraintError, Source, Vocabulary};
 use crate::fit;
-use crate::gguf::{self, ModelHeader, OpenFile, Pooling};
+use crate::gguf::{self, ModelHeader, OpenFile};
 use crate::llama::{self, ContextSettings, Model, Token, Weights};
 use crate::prompt::{ChatTemplate, Input, Opening, PromptError, Prompter};
 use crate::sandbox;
@@ -164,7 +164,8 @@ impl Loaded {
             layers: model.layers(),
             has_chat_template: prompter.has_template(),
             template_takes_tools: prompter.takes_tools(),
-            makes_embeddings: makes_embeddings(header.pooling),
+            // None are made yet: `Embed` says so.
+            makes_embeddings: false,
             engine: llama::version(),
             threads: room.context.threads,
             parallel: u32::from(room.context.parallel),
@@ -219,9 +220,4 @@ impl Loaded {
         });
         Vocabulary::new(words, &ends)
     }
-}
-
-/// A vector for the whole input, not one per token and not a score.
-fn makes_embeddings(pooling: Option<Pooling>) -> bool {
-    matches!(pooling, Some(Pooling::Mean | Pooling::First | Pooling::Last))
 }

@@ -85,6 +85,20 @@ impl Slot {
         }
     }
 
+    /// The next token of its prompt, if it is not the last: the logits after that one are wanted.
+    pub(super) fn spare_token(&self) -> Option<Token> {
+        let work = self.work.as_ref()?;
+        match (work.stage, work.batching, self.prompt_left()) {
+            (Stage::Prefilling, Batching::Shared, [next, _, ..]) => Some(*next),
+            _ => None,
+        }
+    }
+
+    fn prompt_left(&self) -> &[Token] {
+        let prompt = self.work.as_ref().map_or(&[][..], |work| &work.prompt);
+        prompt.get(self.tokens.len()..).unwrap_or(&[])
+    }
+
     /// When it began, if its prompt is not computed yet.
     pub(super) fn prefilling_since(&self) -> Option<Instant> {
         let work = self.work.as_ref()?;

@@ -10,11 +10,9 @@
 //!   512 cells on, and for 64 and more tokens of a prompt. Without it the same work costs the same time at the
 //!   windows this runtime is for.
 //! - The library's matrix kernel for two and more columns (`llamafile_sgemm`) sums in another order than the one
-//!   for a single column. `src/exact.rs` of the binary keeps it from the matrices of adapters. In the attention
-//!   the columns are the tokens of one sequence: a prompt must not be computed in parts of one token, and what an
-//!   answer left in the cache may differ in the last bits from the same text read as a prompt. Q4_1, Q5_1 and
-//!   most K quantisations never use the kernel; weights in the types that do (F16, Q8_0, ...), or that are
-//!   repacked for the CPU (Q4_0, Q4_K), may differ in the last bits between a batch of one and of several.
+//!   for a single column. `src/exact.rs` of the binary keeps it from the matrices where both kinds occur: those
+//!   of the attention, and those of adapters. Q4_1, Q5_1 and the K quantisations never use it; weights in the
+//!   types that do (F16, Q8_0, ...) may differ in the last bits between a batch of one and a batch of several.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;

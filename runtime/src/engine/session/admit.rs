@@ -36,7 +36,7 @@ impl Session {
         let Some(chosen) = plan(&variant, reusable, &candidates, &self.saved) else {
             return listener.fail(EngineError::Stopped);
         };
-        let cached = self.prepare(chosen, tokens.len());
+        let cached = self.prepare(chosen);
         let slot = &mut self.slots[chosen.sequence];
         slot.variant = variant;
         slot.tokens.clear();
@@ -64,7 +64,7 @@ impl Session {
 
     /// Brings the beginning into the chosen sequence and returns how many tokens of it there are. What is pushed
     /// out is kept where there is room for it.
-    fn prepare(&mut self, chosen: Plan, prompt: usize) -> usize {
+    fn prepare(&mut self, chosen: Plan) -> usize {
         let sequence = self.slots[chosen.sequence].sequence;
         let own = match chosen.source {
             Source::Own(length) => length,
@@ -86,8 +86,6 @@ impl Session {
                 if restored { length } else { 0 }
             }
         };
-        // Two tokens at least are left to compute: one alone is rounded otherwise (see `llama::Context`).
-        let wanted = if wanted + 1 == prompt { wanted.saturating_sub(1) } else { wanted };
         let cached = self.context.truncate(sequence, wanted);
         // Only now: keeping it may move the entries.
         if let Some(state) = pushed_out {

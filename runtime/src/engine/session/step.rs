@@ -59,13 +59,20 @@ impl Session {
         if generating.is_empty() {
             return 0;
         }
-        match self.decode_tokens(&generating) {
+        // One sequence between two others that stays out would cut the batch in two: only neighbours are computed
+        // together. A token of its prompt has to be computed anyway.
+        let prompts: Vec<usize> = self
+            .members(group)
+            .into_iter()
+            .filter(|place| self.slots[*place].spare_token().is_some())
+            .collect();
+        match self.decode_tokens(&generating, &prompts) {
             Ok(outputs) => self.advance_all(&outputs),
             Err(error) => {
                 // One of them may be the reason; alone, only that one fails.
-                tracing::warn!(%error, sequences = generating.len(), "a batch failed");
+                tracing::warn!(%error, sequences = generating.len() + prompts.len(), "a batch failed");
                 for place in &generating {
-                    match self.decode_tokens(&[*place]) {
+                    match self.decode_tokens(&[*place], &[]) {
                         Ok(outputs) => self.advance_all(&outputs),
                         Err(error) => self.fail(*place, error.into()),
                     }
@@ -75,18 +82,31 @@ impl Session {
         generating.len()
     }
 
-    /// By rising number: only neighbouring sequences are computed together.
-    fn decode_tokens(&mut self, places: &[usize]) -> Result<Vec<(usize, Output)>, LlamaError> {
+    /// A token of each answer and of each prompt, by rising number of their sequences.
+    fn decode_tokens(
+        &mut self,
+        generating: &[usize],
+        prompts: &[usize],
+    ) -> Result<Vec<(usize, Output)>, LlamaError> {
         self.batch.clear();
-        let mut outputs = Vec::with_capacity(places.len());
-        let mut tokens = Vec::with_capacity(places.len());
-        for place in places {
-            let slot = &self.slots[*place];
+        let mut outputs = Vec::with_capacity(generating.len());
+        let mut tokens = Vec::with_capacity(generating.len() + prompts.len());
+        for (place, slot) in self.slots.iter().enumerate() {
+            let (token, logits) = if generating.contains(&place) {
+                (slot.next_token(), Logits::Wanted)
+            } else if prompts.contains(&place) {
+                (slot.spare_token(), Logits::Unneeded)
+            } else {
+                continue;
+            };
             // A recurrent model cannot be cut back after a failed batch; then there is nothing to go on from.
-            let is_whole = self.context.length(slot.sequence) == slot.tokens.len();
-            let token = slot.next_token().filter(|_| is_whole).ok_or(LlamaError::State)?;
-            outputs.push((*place, self.batch.push(slot.sequence, token, Logits::Wanted)?));
-            tokens.push((*place, token));
+            let token = token.filter(|_| self.context.length(slot.sequence) == slot.tokens.len());
+            let token = token.ok_or(LlamaError::State)?;
+            let output = self.batch.push(slot.sequence, token, logits)?;
+            tokens.push((place, token));
+            if logits == Logits::Wanted {
+                outputs.push((place, output));
+            }
         }
         self.context.decode(&self.batch, None)?;
         for (place, token) in tokens {
@@ -176,11 +196,7 @@ impl Session {
         if context.length(slot.sequence) != done {
             return Err(LlamaError::State);
         }
-        let mut until = work.prompt.len().min(done + most);
-        if until + 1 == work.prompt.len() && until > done + 2 {
-            // A token alone is rounded otherwise; see `llama::Context`.
-            until -= 1;
-        }
+        let until = work.prompt.len().min(done + most);
         let is_last = until == work.prompt.len();
         batch.clear();
         let mut output = None;
