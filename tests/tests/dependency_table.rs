@@ -46,7 +46,8 @@ const NEVER_REACHES: &[(&str, &[&str])] = &[
     // The cloud cannot un-redact, because it does not contain the code.
     ("synesis-gateway", &["synesisd", "synesis-privacy"]),
     ("synesis-mesh", &["synesis-privacy", "synesis-supervise"]),
-    ("synesisd", &["synesis-runtime", "synesis-gateway", "llama-cpp-sys-2", "reqwest"]),
+    // Its HTTP client pulls models and nothing else (tests/tests/structure.rs).
+    ("synesisd", &["synesis-runtime", "synesis-gateway", "llama-cpp-sys-2"]),
 ];
 
 /// Only this crate may link llama.cpp.

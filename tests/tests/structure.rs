@@ -58,6 +58,18 @@ fn only_one_file_of_the_daemon_builds_what_enters_the_tunnel() {
     assert!(!wishes.contains("String"), "no clear text is wished for: {wishes}");
 }
 
+/// The daemon's HTTP client fetches models. No prompt can reach it.
+#[test]
+fn only_the_store_of_models_has_an_http_client() {
+    let users: Vec<String> = sources("daemon/src")
+        .into_iter()
+        .filter(|(_, text)| text.contains("reqwest"))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(!users.is_empty(), "the client has another name");
+    assert!(users.iter().all(|name| name.starts_with("daemon/src/models/")), "{users:?}");
+}
+
 /// A `Redacted` comes from the policy and from nowhere else.
 #[test]
 fn only_the_policy_makes_a_redacted() {

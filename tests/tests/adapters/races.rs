@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::shape::{QUESTIONS, Shape, answer, import, ready, shape_of, text};
+use super::shape::{QUESTIONS, Shape, answer, import, ready, ready_with, shape_of, text};
 
 const ASKERS: usize = 3;
 /// Of each asker.
@@ -13,7 +13,8 @@ const ASKS: usize = 5;
 
 #[test]
 fn every_answer_given_during_swaps_has_the_shape_of_its_generation() {
-    let (_device, ctl) = ready();
+    // Warm swaps are quicker than one user's usual allowance.
+    let (_device, ctl) = ready_with("[ipc]\nrequests_per_minute = 1000000\n");
     import(&ctl, "json");
     import(&ctl, "pirate");
     let generations = Mutex::new(BTreeMap::from([(0_u64, Shape::Base)]));
