@@ -4,8 +4,8 @@
 //! row with another order of sums. Where the matrices are those of the attention or of an adapter, an answer
 //! would depend on what else is in the batch, and on how a prompt was cut. So one column is given to the same
 //! kernel as two columns that are the same memory: its tiles compute each column by itself and in the same
-//! order, and write the same sums twice to the same place. That has a price, which grows with the context and
-//! which a quiet benchmark has yet to settle (docs/adr/0014).
+//! order, and write the same sums twice to the same place. That has a price for every token of an answer, which
+//! a quiet benchmark has yet to settle (docs/adr/0014).
 //!
 //! The linker sends the library's calls here (`--wrap`, see `build.rs`); nothing else is changed, and the
 //! library's own tests of type and size still decide.
