@@ -162,23 +162,32 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_ask_given_up_while_a_long_conversation_is_redacted_leaves_the_session_its_vault() {
-        let policy = Arc::new(Policy::standard().unwrap());
-        let sessions = Sessions::default();
-        let first = turn(&sessions, "mail ann@example.org").await;
-        first.hide(&policy, Beside::default()).await.unwrap().0.end("done", None);
+    #[test]
+    fn an_ask_given_up_while_a_long_conversation_is_redacted_leaves_the_session_its_vault() {
+        // One thread for what blocks: while it is kept busy, the redaction has certainly not happened yet.
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let policy = Arc::new(Policy::standard().unwrap());
+            let sessions = Sessions::default();
+            let first = turn(&sessions, "mail ann@example.org").await;
+            first.hide(&policy, Beside::default()).await.unwrap().0.end("done", None);
 
-        let long = format!("mail bob@example.org {}", "word ".repeat(ON_THE_LOOP / 5));
-        {
-            let mut given_up = std::pin::pin!(turn(&sessions, &long).await.hide(&policy, Beside::default()));
-            let polled = given_up.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            assert!(polled.is_pending(), "it is redacted elsewhere");
-        }
-        let next = turn(&sessions, "and?").await;
-        assert_eq!(next.session.vault.len(), 2, "both addresses are known");
-        assert_eq!(next.messages.len(), 3, "the turn given up is not remembered");
-        let hidden = hidden(turn(&Sessions::default(), &long).await, &policy, Beside::default()).await;
-        assert!(!hidden.messages.messages()[0].content().contains("bob@"));
+            let long = format!("mail bob@example.org {}", "word ".repeat(ON_THE_LOOP / 5));
+            let (go_on, held) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || held.recv());
+            {
+                let mut given_up =
+                    std::pin::pin!(turn(&sessions, &long).await.hide(&policy, Beside::default()));
+                let polled = given_up.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(polled.is_pending(), "it is redacted elsewhere");
+            }
+            go_on.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            let next = turn(&sessions, "and?").await;
+            assert_eq!(next.session.vault.len(), 2, "both addresses are known");
+            assert_eq!(next.messages.len(), 3, "the turn given up is not remembered");
+            let hidden = hidden(turn(&Sessions::default(), &long).await, &policy, Beside::default()).await;
+            assert!(!hidden.messages.messages()[0].content().contains("bob@"));
+        });
     }
 }
