@@ -243,6 +243,9 @@ async fn the_log_holds_no_prompt_no_answer_no_token_and_no_key() {
         )
         .with_writer(move || writer.clone())
         .finish();
+    // With one subscriber in the process, tracing asks the thread that meets a log line first whether anybody wants it, and
+    // remembers the answer; that may be another test's thread. With two it asks both.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
     let provider = ScriptedHttp::start(vec![
         Reply::sse(openai_chunks(&["planted-answer"], Some((1, 1)))),
