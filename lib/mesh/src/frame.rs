@@ -8,6 +8,7 @@ use prost::Message;
 use synesis_proto::mesh::v1;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::carrier::{ConnectionLost, StreamFault};
 use crate::kind::ErrorCode;
 
 /// Bytes of the length in front of every frame.
@@ -42,7 +43,7 @@ pub enum FrameError {
     Reset(Option<ErrorCode>),
     /// The connection under the stream is gone.
     #[error("the connection was lost")]
-    ConnectionLost(#[source] quinn::ConnectionError),
+    ConnectionLost(#[source] ConnectionLost),
     /// Reading or writing failed.
     #[error("reading or writing the stream failed")]
     Io(#[source] io::Error),
@@ -68,25 +69,13 @@ impl FrameError {
 }
 
 impl From<io::Error> for FrameError {
-    /// quinn wraps its own errors in `io::Error`; this takes them out again.
+    /// Streams wrap their own errors in `io::Error`; this takes them out again.
     fn from(error: io::Error) -> Self {
-        let known = |code: &quinn::VarInt| Self::Reset(ErrorCode::from_number(code.into_inner()));
-        let inner = error.get_ref();
-        if let Some(read) = inner.and_then(|e| e.downcast_ref::<quinn::ReadError>()) {
-            match read {
-                quinn::ReadError::Reset(code) => return known(code),
-                quinn::ReadError::ConnectionLost(lost) => return Self::ConnectionLost(lost.clone()),
-                _ => {}
-            }
+        match StreamFault::of(&error) {
+            Some(StreamFault::Ended(code)) => Self::Reset(ErrorCode::from_number(code)),
+            Some(StreamFault::Lost(lost)) => Self::ConnectionLost(lost),
+            None => Self::Io(error),
         }
-        if let Some(write) = inner.and_then(|e| e.downcast_ref::<quinn::WriteError>()) {
-            match write {
-                quinn::WriteError::Stopped(code) => return known(code),
-                quinn::WriteError::ConnectionLost(lost) => return Self::ConnectionLost(lost.clone()),
-                _ => {}
-            }
-        }
-        Self::Io(error)
     }
 }
 

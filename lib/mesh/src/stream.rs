@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use ulid::Ulid;
 
+use crate::carrier::{RecvStream, SendStream};
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, MAX_HEADER_FRAME, StreamKind};
 
@@ -141,7 +142,7 @@ pub(crate) struct RawStream {
 
 impl RawStream {
     pub(crate) fn new(
-        (send, recv): (quinn::SendStream, quinn::RecvStream),
+        (send, recv): (SendStream, RecvStream),
         guard: Option<Arc<Busy>>,
     ) -> Self {
         let tx = SendHalf { stream: send, open: true, _busy: guard.clone() };
@@ -151,8 +152,7 @@ impl RawStream {
 
     /// The two halves with the limits and the priority of `kind`.
     pub(crate) fn with_kind(self, kind: StreamKind) -> (FrameWriter<SendHalf>, FrameReader<RecvHalf>) {
-        // Only a closed stream refuses a priority, and then the first write says so.
-        let _ = self.tx.io().stream.set_priority(kind.priority());
+        self.tx.io().stream.set_priority(kind.priority());
         (self.tx.with_limit(kind.max_frame()), self.rx.with_limit(kind.max_frame()))
     }
 
@@ -189,7 +189,7 @@ impl Drop for Busy {
 /// The sending direction. Dropped before [`FrameWriter::finish`], it resets the stream.
 #[derive(Debug)]
 pub struct SendHalf {
-    stream: quinn::SendStream,
+    stream: SendStream,
     open: bool,
     _busy: Option<Arc<Busy>>,
 }
@@ -203,8 +203,7 @@ impl FrameWriter<SendHalf> {
         self.flush().await?;
         let half = self.io_mut();
         half.open = false;
-        // `ClosedStream` means finished or reset before: there is nothing left to end.
-        let _ = half.stream.finish();
+        half.stream.finish();
         Ok(())
     }
 
@@ -216,19 +215,14 @@ impl FrameWriter<SendHalf> {
     /// Resolves when nobody reads this direction any more: the other end cancelled, the connection is lost, or
     /// everything up to the end was received. A gateway selects on it while a provider keeps it waiting.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
-        let stopped = self.io().stream.stopped();
-        async move {
-            // Whatever the cause, nobody reads.
-            let _ = stopped.await;
-        }
+        self.io().stream.stopped()
     }
 }
 
 impl SendHalf {
     fn reset(&mut self, code: ErrorCode) {
         self.open = false;
-        // Already closed is what this wants.
-        let _ = self.stream.reset(code.varint());
+        self.stream.reset(code.number());
     }
 }
 
@@ -242,7 +236,7 @@ impl Drop for SendHalf {
 
 impl AsyncWrite for SendHalf {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.stream), cx, data)
+        Pin::new(&mut self.stream).poll_write(cx, data)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -258,7 +252,7 @@ impl AsyncWrite for SendHalf {
 /// The receiving direction. Dropped before its end, it tells the other end to stop sending.
 #[derive(Debug)]
 pub struct RecvHalf {
-    stream: quinn::RecvStream,
+    stream: RecvStream,
     open: bool,
     _busy: Option<Arc<Busy>>,
 }
@@ -266,8 +260,7 @@ pub struct RecvHalf {
 impl RecvHalf {
     fn stop(&mut self, code: ErrorCode) {
         if std::mem::take(&mut self.open) {
-            // Already closed is what this wants.
-            let _ = self.stream.stop(code.varint());
+            self.stream.stop(code.number());
         }
     }
 }
@@ -292,7 +285,7 @@ impl AsyncRead for RecvHalf {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = AsyncRead::poll_read(Pin::new(&mut self.stream), cx, buffer);
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         match &result {
             Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
                 self.open = false

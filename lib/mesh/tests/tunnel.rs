@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::{Device, Gateway, Pki, SOON, ask, delta};
+use synesis_mesh::carrier::ConnectionLost;
 use synesis_mesh::device::{PingError, TunnelEvent, TunnelState};
 use synesis_mesh::kind::{ErrorCode, StreamKind};
 use synesis_mesh::stream::StreamHeader;
@@ -243,7 +244,7 @@ async fn a_stopped_tunnel_is_offline_and_the_gateway_hears_of_it() {
     device.stop.cancel();
     device.reach(TunnelState::Offline).await;
     let cause = timeout(SOON, session.closed()).await.unwrap();
-    assert!(matches!(cause, quinn::ConnectionError::ApplicationClosed(_)), "{cause}");
+    assert!(matches!(cause, ConnectionLost::Closed { .. }), "{cause}");
     assert!(session.work().await.is_none());
 }
 

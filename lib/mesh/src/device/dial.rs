@@ -12,6 +12,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::{Failure, Verdict};
+use crate::carrier::Connection;
 use crate::identity::GATEWAY_SERVER_NAME;
 use crate::transport;
 
@@ -38,8 +39,7 @@ impl Network for Udp {
 /// A connection, and what it took.
 #[derive(Debug)]
 pub(super) struct Dialled {
-    pub(super) endpoint: Endpoint,
-    pub(super) connection: quinn::Connection,
+    pub(super) connection: Connection,
     /// `host:port`, as configured.
     pub(super) gateway: String,
 }
@@ -115,6 +115,7 @@ async fn one(
     let connection = timeout(each, connecting)
         .await
         .map_err(|_| unreachable(&format!("no answer from {address} within {seconds} s")))?
-        .map_err(|error| Failure::connection(gateway, &error))?;
-    Ok(Dialled { endpoint, connection, gateway: gateway.to_owned() })
+        .map_err(|error| Failure::connection(gateway, &error.into()))?;
+    let connection = Connection::Quic { connection, endpoint: Some(endpoint) };
+    Ok(Dialled { connection, gateway: gateway.to_owned() })
 }

@@ -17,7 +17,6 @@ use super::link::{self, LinkHandle, News, Order};
 use super::state::{Effect, Event, State, step};
 use super::{Failure, TunnelConfig, TunnelEvent, TunnelState, TunnelStatus, Verdict};
 use crate::identity::DeviceIdentity;
-use crate::kind::CLOSE_NORMAL;
 
 const EVENTS: usize = 64;
 const NEWS: usize = 16;
@@ -87,11 +86,11 @@ impl TunnelDriver {
                 Some(_) = run.tasks.join_next() => {}
             }
         }
-        let leaving = run.link.as_ref().map(|link| link.endpoint.clone());
+        let leaving = run.link.as_ref().map(|link| link.connection.clone());
         run.apply(Event::Stop);
-        if let Some(endpoint) = leaving {
+        if let Some(connection) = leaving {
             // The gateway notices a lost close by itself, only later.
-            let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+            let _ = timeout(FAREWELL, connection.wait_idle()).await;
         }
     }
 }
@@ -169,7 +168,7 @@ impl Run {
                 if let Some(link) = self.forget_link()
                     && link.orders.try_send(Order::Leave).is_err()
                 {
-                    link.connection.close(CLOSE_NORMAL.into(), b"moving");
+                    link.connection.leave("moving");
                 }
             }
             Effect::AnnounceUp => {
@@ -208,7 +207,7 @@ impl Run {
             current.task.abort();
         }
         if let Some(link) = self.forget_link() {
-            link.connection.close(CLOSE_NORMAL.into(), b"the device hangs up");
+            link.connection.leave("the device hangs up");
         }
     }
 

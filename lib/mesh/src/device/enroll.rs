@@ -13,7 +13,7 @@ use super::dial::{Dialled, Udp, dial};
 use super::{Failure, Verdict};
 use crate::frame::FrameError;
 use crate::identity::{DeviceIdentity, DeviceKey, IdentityError, ReceiptKey, certificates_from_pem};
-use crate::kind::{CLOSE_NORMAL, ErrorCode, MAX_ENROLL_FRAME};
+use crate::kind::{ErrorCode, MAX_ENROLL_FRAME};
 use crate::stream::RawStream;
 use crate::tls;
 
@@ -97,9 +97,9 @@ pub async fn enroll(
     };
     let dialled = dial(&[gateway.to_owned()], crypto, CONNECT_TIMEOUT, &Udp).await?;
     let answer = timeout(REPLY_TIMEOUT, exchange(&dialled, &request)).await;
-    dialled.connection.close(CLOSE_NORMAL.into(), b"");
+    dialled.connection.leave("");
     // The gateway notices a lost close by itself, only later.
-    let _ = timeout(FAREWELL, dialled.endpoint.wait_idle()).await;
+    let _ = timeout(FAREWELL, dialled.connection.wait_idle()).await;
     let late = |_| Failure::unreachable(gateway, "it did not answer the request");
     let answer = answer.map_err(late)?.map_err(|error| Failure::frame(gateway, &error))?;
     match answer.message {
@@ -114,7 +114,7 @@ pub async fn enroll(
 }
 
 async fn exchange(dialled: &Dialled, request: &v1::EnrollRequest) -> Result<v1::EnrollReply, FrameError> {
-    let stream = dialled.connection.open_bi().await.map_err(FrameError::ConnectionLost)?;
+    let stream = dialled.connection.open().await.map_err(FrameError::ConnectionLost)?;
     let raw = RawStream::new(stream, None);
     let (mut tx, mut rx) = (raw.tx.with_limit(MAX_ENROLL_FRAME), raw.rx.with_limit(MAX_ENROLL_FRAME));
     tx.write(request).await?;

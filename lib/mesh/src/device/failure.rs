@@ -3,16 +3,14 @@
 
 use std::io;
 
-use quinn::ConnectionError;
 use synesis_proto::mesh::v1;
 
+use crate::carrier::ConnectionLost;
 use crate::frame::FrameError;
 use crate::identity::IdentityError;
 use crate::kind::ErrorCode;
 use crate::tls::TlsError;
 
-/// QUIC carries a TLS alert as `0x100 + alert` (RFC 9001, section 4.8).
-const CRYPTO_ERRORS: std::ops::Range<u64> = 0x100..0x200;
 const ALERT_CERTIFICATE_EXPIRED: u64 = 45;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
 
@@ -89,30 +87,25 @@ impl Failure {
     }
 
     /// A connection that failed or ended.
-    pub(super) fn connection(gateway: &str, error: &ConnectionError) -> Self {
-        match error {
-            ConnectionError::ApplicationClosed(close) => {
-                let text = String::from_utf8_lossy(&close.reason);
-                Self::stated(close.error_code.into_inner(), &text, "")
-            }
+    pub(super) fn connection(gateway: &str, lost: &ConnectionLost) -> Self {
+        match lost {
+            ConnectionLost::Closed { code, reason } => Self::stated(*code, reason, ""),
             // Our side refused the gateway's handshake.
-            ConnectionError::TransportError(error) if CRYPTO_ERRORS.contains(&u64::from(error.code)) => {
-                let reason = format!("the gateway {gateway} did not prove itself: {}", error.reason);
+            ConnectionLost::Untrusted(why) => {
+                let reason = format!("the gateway {gateway} did not prove itself: {why}");
                 let next = "check the address; if the gateway has a new CA, enrol again with it";
                 Self { untrusted: true, ..Self::new(Verdict::Refused, reason, next) }
             }
             // The gateway refused ours.
-            ConnectionError::ConnectionClosed(close)
-                if CRYPTO_ERRORS.contains(&u64::from(close.error_code)) =>
-            {
-                Self::certificate_refused(u64::from(close.error_code) - CRYPTO_ERRORS.start)
-            }
-            ConnectionError::TimedOut => Self::unreachable(gateway, "no answer"),
-            ConnectionError::Reset => Self::lost("the gateway restarted"),
-            ConnectionError::VersionMismatch => {
+            ConnectionLost::Alert(alert) => Self::certificate_refused(*alert),
+            ConnectionLost::TimedOut => Self::unreachable(gateway, "no answer"),
+            ConnectionLost::Forgotten => Self::lost("the gateway restarted"),
+            ConnectionLost::Version => {
                 Self::new(Verdict::Refused, "no QUIC version in common", "update this device or the gateway")
             }
-            other => Self::lost(format!("the connection was lost: {other}")),
+            ConnectionLost::Local | ConnectionLost::Failed(_) => {
+                Self::lost(format!("the connection was lost: {lost}"))
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::dial::{Dialled, Network, dial};
 use super::liveness::{Due, Liveness};
 use super::{Failure, TunnelConfig, Verdict};
+use crate::carrier::Connection;
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::identity::DeviceIdentity;
 use crate::kind::{PROTOCOL_VERSIONS, StreamKind};
@@ -46,8 +47,7 @@ pub(super) struct LinkUp {
 /// What others may do with a link.
 #[derive(Debug, Clone)]
 pub(super) struct LinkHandle {
-    pub(super) endpoint: quinn::Endpoint,
-    pub(super) connection: quinn::Connection,
+    pub(super) connection: Connection,
     pub(super) orders: mpsc::Sender<Order>,
     /// Counts the open work streams.
     pub(super) busy: watch::Sender<usize>,
@@ -92,7 +92,7 @@ async fn connect(
     let crypto = tls::device(identity).map_err(|error| Failure::identity(&error))?;
     let enrolled = std::slice::from_ref(&identity.gateway);
     let gateways = if config.endpoints.is_empty() { enrolled } else { &config.endpoints };
-    let Dialled { endpoint, connection, gateway } =
+    let Dialled { connection, gateway } =
         dial(gateways, crypto, timing.connect_timeout, network).await?;
     let hello = timeout(timing.hello_timeout, hello(&connection, &config.agent)).await;
     let late = |_| Failure::unreachable(&gateway, "it finished the handshake and then did not answer");
@@ -117,7 +117,7 @@ async fn connect(
         send_timeout: timing.probe_after,
         pings: Vec::new(),
     };
-    let handle = LinkHandle { endpoint, connection, orders: orders_in, busy: busy_in };
+    let handle = LinkHandle { connection, orders: orders_in, busy: busy_in };
     Ok((link, LinkUp { handle, welcome: Arc::new(welcome), gateway }))
 }
 
@@ -133,10 +133,10 @@ impl From<FrameError> for HelloError {
 }
 
 async fn hello(
-    connection: &quinn::Connection,
+    connection: &Connection,
     agent: &str,
 ) -> Result<(FrameWriter<SendHalf>, FrameReader<RecvHalf>, v1::Welcome), HelloError> {
-    let stream = connection.open_bi().await.map_err(FrameError::ConnectionLost)?;
+    let stream = connection.open().await.map_err(FrameError::ConnectionLost)?;
     let (mut tx, mut rx) = RawStream::new(stream, None).with_kind(StreamKind::Control);
     let hello =
         v1::Hello { versions: PROTOCOL_VERSIONS.to_vec(), features: Vec::new(), agent: agent.to_owned() };

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::dial::{Dialled, dial};
 use super::sim::{DELAY, SimNet};
 use super::*;
+use crate::carrier::{Connection, ConnectionLost};
 use crate::frame::FrameError;
 use crate::gateway::{Accepted, GatewayEndpoint, GatewayTls, HandshakeError};
 use crate::identity::{Ca, CaKind, DeviceIdentity, DeviceKey, certificates_from_pem};
@@ -233,12 +234,10 @@ async fn a_quiet_tunnel_stays_up_for_hours() {
 }
 
 /// The code the gateway closed the connection with, and when.
-async fn closed(connection: &quinn::Connection) -> (Option<ErrorCode>, Duration) {
+async fn closed(connection: &Connection) -> (Option<ErrorCode>, Duration) {
     let start = Instant::now();
     match connection.closed().await {
-        quinn::ConnectionError::ApplicationClosed(close) => {
-            (ErrorCode::from_number(close.error_code.into_inner()), start.elapsed())
-        }
+        ConnectionLost::Closed { code, .. } => (ErrorCode::from_number(code), start.elapsed()),
         other => panic!("{other}"),
     }
 }
@@ -261,7 +260,7 @@ async fn a_device_that_says_nothing_is_closed_after_ten_seconds() {
 async fn a_device_whose_heartbeats_stop_is_closed_although_its_path_is_alive() {
     let world = World::new(SECOND);
     let raw = world.raw().await;
-    let stream = raw.connection.open_bi().await.unwrap();
+    let stream = raw.connection.open().await.unwrap();
     let (mut tx, _rx) = RawStream::new(stream, None).with_kind(StreamKind::Control);
     let hello = v1::Hello { versions: vec![1], ..v1::Hello::default() };
     tx.write(&control(v1::control_up::Message::Hello(hello))).await.unwrap();
@@ -275,7 +274,7 @@ async fn a_device_whose_heartbeats_stop_is_closed_although_its_path_is_alive() {
 async fn a_hello_without_a_common_version_is_refused_with_that_code() {
     let world = World::new(SECOND);
     let raw = world.raw().await;
-    let stream = raw.connection.open_bi().await.unwrap();
+    let stream = raw.connection.open().await.unwrap();
     let (mut tx, _rx) = RawStream::new(stream, None).with_kind(StreamKind::Control);
     let hello = v1::Hello { versions: vec![2, 3], ..v1::Hello::default() };
     tx.write(&control(v1::control_up::Message::Hello(hello))).await.unwrap();
@@ -288,7 +287,7 @@ async fn a_stream_whose_header_does_not_come_is_refused_and_delays_no_other() {
     let world = World::new(SECOND);
     world.reach(TunnelState::Up).await;
     let link = world.handle.shared.link.borrow().clone().unwrap();
-    let mut slow = RawStream::new(link.connection.open_bi().await.unwrap(), None);
+    let mut slow = RawStream::new(link.connection.open().await.unwrap(), None);
     // One byte, so that the gateway learns of the stream.
     tokio::io::AsyncWriteExt::write_all(slow.tx.io_mut(), &[0]).await.unwrap();
     let start = Instant::now();

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::DeviceReport;
+use crate::carrier::Connection;
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::ErrorCode;
 use crate::stream::{RecvHalf, SendHalf};
@@ -36,7 +37,7 @@ enum End {
 }
 
 pub(super) struct Control {
-    connection: quinn::Connection,
+    connection: Connection,
     tx: FrameWriter<SendHalf>,
     rx: FrameReader<RecvHalf>,
     orders: mpsc::Receiver<Down>,
@@ -47,7 +48,7 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(
-        connection: quinn::Connection,
+        connection: Connection,
         tx: FrameWriter<SendHalf>,
         rx: FrameReader<RecvHalf>,
         orders: mpsc::Receiver<Down>,
@@ -66,12 +67,12 @@ impl Control {
         let end = self.serve().await;
         match end {
             End::Lost => {}
-            End::Fault(code, reason) => self.connection.close(code.varint(), reason.as_bytes()),
+            End::Fault(code, reason) => self.connection.close(code, &reason),
             End::Goodbye => {
                 // The device waits for this end; its running answers keep the connection.
                 let _ = timeout(SEND_TIMEOUT, self.tx.finish()).await;
                 if timeout(LINGER, self.connection.closed()).await.is_err() {
-                    self.connection.close(ErrorCode::DeadlineExceeded.varint(), b"lingered too long");
+                    self.connection.close(ErrorCode::DeadlineExceeded, "lingered too long");
                 }
             }
         }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use quinn::ConnectionError;
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::control_down::Message as Down;
 use synesis_proto::mesh::v1::control_up::Message as Up;
@@ -10,6 +9,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{STEP_TIMEOUT, Session};
+use crate::carrier::{Connection, ConnectionLost};
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, StreamKind, negotiate_version};
 use crate::stream::{RawStream, RecvHalf, SendHalf};
@@ -31,7 +31,7 @@ pub enum HelloError {
     Frame(#[from] FrameError),
     /// The connection ended.
     #[error("the connection was lost")]
-    Lost(#[source] ConnectionError),
+    Lost(#[source] ConnectionLost),
 }
 
 impl HelloError {
@@ -50,14 +50,14 @@ impl HelloError {
 /// A device whose certificate is good. Whether it is still welcome is the gateway's decision.
 #[derive(Debug)]
 pub struct DeviceConnection {
-    connection: quinn::Connection,
+    connection: Connection,
     device_id: Uuid,
     control: Option<(FrameWriter<SendHalf>, FrameReader<RecvHalf>)>,
     version: u32,
 }
 
 impl DeviceConnection {
-    pub(super) fn new(connection: quinn::Connection, device_id: Uuid) -> Self {
+    pub(super) fn new(connection: Connection, device_id: Uuid) -> Self {
         Self { connection, device_id, control: None, version: 0 }
     }
 
@@ -68,7 +68,7 @@ impl DeviceConnection {
 
     /// Where the device is.
     pub fn remote(&self) -> SocketAddr {
-        self.connection.remote_address()
+        self.connection.remote()
     }
 
     /// The device's hello, which it has ten seconds to send. The version to speak is agreed on here.
@@ -78,7 +78,7 @@ impl DeviceConnection {
     /// closed.
     pub async fn hello(&mut self) -> Result<v1::Hello, HelloError> {
         let read = async {
-            let raw = RawStream::new(self.connection.accept_bi().await.map_err(HelloError::Lost)?, None);
+            let raw = RawStream::new(self.connection.accept().await.map_err(HelloError::Lost)?, None);
             let (tx, mut rx) = raw.with_kind(StreamKind::Control);
             let first = rx.read::<v1::ControlUp>().await?.and_then(|up| up.message);
             let Some(Up::Hello(hello)) = first else { return Err(HelloError::Unexpected) };
@@ -94,7 +94,7 @@ impl DeviceConnection {
                 Ok(hello)
             }
             Err(error) => {
-                self.connection.close(error.code().varint(), error.to_string().as_bytes());
+                self.connection.close(error.code(), &error.to_string());
                 Err(error)
             }
         }
@@ -115,6 +115,6 @@ impl DeviceConnection {
 
     /// Turns the device away, now. [`ErrorCode::Revoked`] makes it stop trying.
     pub fn refuse(self, code: ErrorCode, reason: &str) {
-        self.connection.close(code.varint(), reason.as_bytes());
+        self.connection.close(code, reason);
     }
 }

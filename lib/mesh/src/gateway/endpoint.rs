@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{ConnectionError, ServerConfig, TokioRuntime, VarInt};
+use quinn::{ServerConfig, TokioRuntime, VarInt};
 use rustls_pki_types::CertificateDer;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{DeviceConnection, EnrollConnection, STEP_TIMEOUT};
+use crate::carrier::ConnectionLost;
 use crate::identity::{DeviceKey, DeviceName, IdentityError, NameError, TrustDomain, certificates_from_pem};
 use crate::kind::{ALPN_ENROLL, ALPN_MESH, CLOSE_NORMAL, ErrorCode};
 use crate::{tls, transport};
@@ -70,7 +71,7 @@ pub enum HandshakeError {
     TimedOut,
     /// The handshake failed, a refused certificate included.
     #[error("the handshake failed")]
-    Failed(#[source] ConnectionError),
+    Failed(#[source] ConnectionLost),
     /// The mesh protocol without a client certificate.
     #[error("the device showed no certificate")]
     NoCertificate,
@@ -193,13 +194,14 @@ impl Incoming {
     /// When it fails or takes too long; a device without a certificate is turned away with
     /// [`ErrorCode::UnknownDevice`].
     pub async fn handshake(self) -> Result<Accepted, HandshakeError> {
-        let connecting = self.inner.accept().map_err(HandshakeError::Failed)?;
+        let failed = |error: quinn::ConnectionError| HandshakeError::Failed(error.into());
+        let connecting = self.inner.accept().map_err(failed)?;
         let connection = timeout(STEP_TIMEOUT, connecting).await.map_err(|_| HandshakeError::TimedOut)?;
-        let connection = connection.map_err(HandshakeError::Failed)?;
+        let connection = connection.map_err(failed)?;
         match protocol(&connection).as_deref() {
-            Some(ALPN_ENROLL) => Ok(Accepted::Enroll(EnrollConnection::new(connection))),
+            Some(ALPN_ENROLL) => Ok(Accepted::Enroll(EnrollConnection::new(connection.into()))),
             Some(ALPN_MESH) => match device_name(&connection, &self.trust_domain) {
-                Ok(name) => Ok(Accepted::Device(DeviceConnection::new(connection, name.device_id))),
+                Ok(name) => Ok(Accepted::Device(DeviceConnection::new(connection.into(), name.device_id))),
                 Err(error) => {
                     connection.close(ErrorCode::UnknownDevice.varint(), error.to_string().as_bytes());
                     Err(error)

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use quinn::ConnectionError;
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::control_down::Message as Down;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -14,6 +13,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::control::Control;
+use crate::carrier::{Connection, ConnectionLost};
 use crate::frame::{FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, MAX_WORK_STREAMS};
 use crate::stream::{RawStream, RecvHalf, SendHalf, StreamHeader, WorkStream};
@@ -47,7 +47,7 @@ pub struct SessionError;
 /// A welcomed device. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Session {
-    connection: quinn::Connection,
+    connection: Connection,
     device_id: Uuid,
     work: Mutex<mpsc::Receiver<WorkStream>>,
     commands: mpsc::Sender<Down>,
@@ -57,7 +57,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn start(
-        connection: quinn::Connection,
+        connection: Connection,
         device_id: Uuid,
         tx: FrameWriter<SendHalf>,
         rx: FrameReader<RecvHalf>,
@@ -80,7 +80,7 @@ impl Session {
 
     /// Where the device is now; it may move.
     pub fn remote(&self) -> SocketAddr {
-        self.connection.remote_address()
+        self.connection.remote()
     }
 
     /// The next piece of work the device asks for, or `None` when the connection is over. Streams of an unknown kind or
@@ -117,11 +117,11 @@ impl Session {
 
     /// Ends the connection now, with all its work. [`ErrorCode::Revoked`] makes the device stop trying.
     pub fn close(&self, code: ErrorCode, reason: &str) {
-        self.connection.close(code.varint(), reason.as_bytes());
+        self.connection.close(code, reason);
     }
 
     /// Resolves when the connection is over, with the cause.
-    pub async fn closed(&self) -> ConnectionError {
+    pub async fn closed(&self) -> ConnectionLost {
         self.connection.closed().await
     }
 }
@@ -135,12 +135,12 @@ impl Drop for Session {
 
 /// Takes in streams. Each header is read by a task of its own (as many as QUIC lets the device open), so a slow
 /// one delays nobody.
-async fn take_work(connection: quinn::Connection, work: mpsc::Sender<WorkStream>) {
+async fn take_work(connection: Connection, work: mpsc::Sender<WorkStream>) {
     let mut headers = JoinSet::new();
     let work = Arc::new(work);
     loop {
         tokio::select! {
-            stream = connection.accept_bi() => match stream {
+            stream = connection.accept() => match stream {
                 Ok(stream) => {
                     let work = work.clone();
                     headers.spawn(take_stream(RawStream::new(stream, None), work));
