@@ -63,7 +63,9 @@ impl SendStream {
     pub(crate) fn finish(&mut self) {
         match self {
             // `ClosedStream` means finished or reset before: there is nothing left to end.
-            Self::Quic(stream) => drop(stream.finish()),
+            Self::Quic(stream) => {
+                let _ = stream.finish();
+            }
             Self::Tcp(stream) => stream.finish(),
         }
     }
@@ -71,7 +73,9 @@ impl SendStream {
     /// Ends the direction now, with a reason. Once it has ended, this changes nothing.
     pub(crate) fn reset(&mut self, code: u32) {
         match self {
-            Self::Quic(stream) => drop(stream.reset(code.into())),
+            Self::Quic(stream) => {
+                let _ = stream.reset(code.into());
+            }
             Self::Tcp(stream) => stream.reset(code),
         }
     }
@@ -137,7 +141,9 @@ impl RecvStream {
     /// Wants no more, and tells the other end why. Once the direction has ended, this changes nothing.
     pub(crate) fn stop(&mut self, code: u32) {
         match self {
-            Self::Quic(stream) => drop(stream.stop(code.into())),
+            Self::Quic(stream) => {
+                let _ = stream.stop(code.into());
+            }
             Self::Tcp(stream) => stream.stop(code),
         }
     }

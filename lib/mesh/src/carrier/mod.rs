@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 pub(crate) use halves::{RecvStream, SendStream, StreamFault};
 pub use lost::ConnectionLost;
-pub(crate) use mux::Muxed;
+pub(crate) use mux::{Leash, Muxed, Side, Socket};
 
 use crate::kind::ErrorCode;
 

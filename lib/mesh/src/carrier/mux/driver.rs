@@ -17,7 +17,7 @@ use super::hangup::{Hangup, Traffic};
 use super::pipe::Pipe;
 use super::pump::{Pump, Pumped};
 use super::record::Record;
-use super::{Shared, Side, Socket, STREAMS};
+use super::{STREAMS, Shared, Side, Socket};
 use crate::carrier::ConnectionLost;
 
 /// A closing end waits this long for the other to hear of it.
@@ -74,9 +74,9 @@ impl<T: Socket> Driver<T> {
                 None
             }
         };
-        let Self { mut yamux, pumps, .. } = self;
-        // Whoever uses a stream hears of the end.
-        drop(pumps);
+        let Self { mut yamux, pumps, openings, next, accepted } = self;
+        // Whoever uses a stream, or waits for one, hears of the end.
+        drop((pumps, openings, next, accepted));
         if let Some((code, reason)) = close {
             // Who does not take it in time notices the end of the socket.
             let _ = timeout(FAREWELL, farewell(&mut yamux, code, reason)).await;

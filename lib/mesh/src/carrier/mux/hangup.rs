@@ -44,11 +44,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Hangup<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Hangup<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, data))?;
         self.traffic.sent.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))

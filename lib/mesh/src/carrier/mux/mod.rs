@@ -137,6 +137,10 @@ impl Muxed {
         self.0.shared.gone.cancelled().await;
     }
 
+    pub(crate) fn leash(&self) -> Leash {
+        Leash(self.0.shared.clone())
+    }
+
     pub(crate) fn traffic(&self) -> (u64, u64) {
         let Traffic { sent, received } = &*self.0.traffic;
         (sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed))
@@ -144,6 +148,24 @@ impl Muxed {
 
     pub(crate) fn remote(&self) -> SocketAddr {
         self.0.remote
+    }
+}
+
+/// What ends a connection and waits for its end, without keeping it.
+#[derive(Debug, Clone)]
+pub(crate) struct Leash(Arc<Shared>);
+
+impl Leash {
+    pub(crate) fn close(&self, code: u32, reason: &str) {
+        self.0.close(code, reason);
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.gone.is_cancelled()
+    }
+
+    pub(crate) async fn gone(&self) {
+        self.0.gone.cancelled().await;
     }
 }
 
@@ -185,9 +207,11 @@ impl Shared {
 
     async fn close_asked(&self) -> (u32, String) {
         let mut close = self.close.subscribe();
-        match close.wait_for(Option::is_some).await {
-            Ok(close) => close.clone().unwrap_or((CLOSE_NORMAL, String::new())),
-            Err(_) => std::future::pending().await,
+        let asked = close.wait_for(Option::is_some).await.ok().and_then(|asked| asked.clone());
+        match asked {
+            Some(asked) => asked,
+            // The sender lives as long as this.
+            None => std::future::pending().await,
         }
     }
 }

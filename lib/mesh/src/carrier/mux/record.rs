@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn what_is_too_long_or_unknown_is_refused_before_it_has_come() {
-        for bytes in [[0, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 1], [2, 0, 0, 3], [4, 0, 0, 3], [4, 0, 5, 0], [5, 0, 0, 0]]
+        for bytes in
+            [[0, 0, 0, 0], [0, 1, 0, 1], [1, 0, 0, 1], [2, 0, 0, 3], [4, 0, 0, 3], [4, 0, 5, 0], [5, 0, 0, 0]]
         {
             assert_eq!(Record::decode(&mut BytesMut::from(&bytes[..])), Err(BadRecord), "{bytes:?}");
         }
