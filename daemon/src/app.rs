@@ -144,9 +144,9 @@ impl Daemon {
         let every = Duration::from_secs(config.vitals.interval_s.into());
         let (sampling, feeds) = VitalsSampling::new(every, folders.state.clone());
         let (journal, keeper_of_journal) = JournalKeeper::open(&folders.state).await;
-        let endpoints = config.gateway.endpoints.iter().map(ToString::to_string).collect();
+        let way = tunnel::Way::from(&config.gateway);
         let TunnelParts { handle: tunnel, identity, view, device_id, keeper: keeper_of_tunnel } =
-            tunnel::prepare(folders.identity(), endpoints, feeds.for_tunnel, journal.clone());
+            tunnel::prepare(folders.identity(), way, feeds.for_tunnel, journal.clone());
         let uplink = Uplink { tunnel: view, device_id, pending_receipts: journal.pending() };
         let budget = Budget::new(config.billing.daily_limit_usd);
         let escalation = Escalation { tunnel, identity: identity.watch(), journal, budget };

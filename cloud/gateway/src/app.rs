@@ -32,6 +32,7 @@ pub(crate) struct Bound {
     admin: Admin,
     tunnel: Tunnel,
     address: SocketAddr,
+    tunnel_tcp: Option<SocketAddr>,
 }
 
 /// Reads keys, opens the store, binds the sockets.
@@ -56,10 +57,16 @@ pub(crate) async fn bind_with(
     let socket = AdminSocket::bind(&config.admin_socket)
         .map_err(|error| Failure::new(Exit::Failed, chain(&error), error.next_step()))?;
     let (tls, gateway_id, settings) = split(keys, config);
-    let endpoint = GatewayEndpoint::bind(&tls, config.listen).map_err(|error| {
+    let mut endpoint = GatewayEndpoint::bind(&tls, config.listen).map_err(|error| {
         failed(&error, "set `listen` to a free UDP address, and check the files in pki.dir")
     })?;
+    if let Some(address) = config.listen_tcp {
+        endpoint = endpoint.and_tcp(&tls, address).map_err(|error| {
+            failed(&error, "set `listen_tcp` to a free TCP address that this user may bind, or remove it")
+        })?;
+    }
     let address = endpoint.local_addr().map_err(|error| failed(&error, "start the gateway again"))?;
+    let tunnel_tcp = endpoint.tcp_addr();
     let (store, clock) = open_store(config, settings).await?;
     let services = Arc::new(Services {
         plane: Arc::new(store.clone()),
@@ -71,7 +78,7 @@ pub(crate) async fn bind_with(
     });
     let admin = Admin { socket, services: Arc::clone(&services) };
     let tunnel = Tunnel { endpoint, handshakes: Handshakes::default(), services };
-    Ok(Bound { store, processes, admin, tunnel, address })
+    Ok(Bound { store, processes, admin, tunnel, address, tunnel_tcp })
 }
 
 /// What proves the gateway to devices, what names it, and what the control plane signs with.
@@ -156,7 +163,8 @@ impl Bound {
             .await;
         let mut running = running.map_err(|error| failed(&error, "see the log above"))?;
         running.announce(Notifier::from_env());
-        tracing::info!(listen = %self.address, "ready");
+        let tcp = self.tunnel_tcp.map(tracing::field::display);
+        tracing::info!(listen = %self.address, listen_tcp = tcp, "ready");
         let outcome = tokio::select! {
             () = stop => Ok(()),
             gave_up = running.failed() => Err(failed(&gave_up, "see the log above")),

@@ -102,8 +102,8 @@ fn the_tunnel_shows_its_state_and_why_it_is_not_up() {
     let fake = Fake::start(Script { tunnel, ..Script::default() });
     let object = synctl(&fake.socket, &["tunnel", "status", "--json"]).expect(0).object();
     let expected = json!({
-        "schema": "synesis.tunnel/1", "state": "backoff", "gateway": "gw.example:4433", "rtt_ms": null,
-        "rtt_us": null, "connected_since": null, "retry_in_ms": 1_500, "reason": "connection refused",
+        "schema": "synesis.tunnel/1", "state": "backoff", "gateway": "gw.example:4433", "transport": null,
+        "rtt_ms": null, "rtt_us": null, "connected_since": null, "retry_in_ms": 1_500, "reason": "connection refused",
         "next_step": "check that the gateway runs",
     });
     assert_eq!(object, expected);
@@ -112,6 +112,24 @@ fn the_tunnel_shows_its_state_and_why_it_is_not_up() {
         human.stdout.ends_with("why: connection refused\nnext: check that the gateway runs\n"),
         "{human:?}"
     );
+}
+
+#[test]
+fn a_tunnel_over_tcp_is_up_and_says_why_it_is_not_over_quic() {
+    let tunnel = Tunnel {
+        state: "up".into(),
+        gateway: "gw.example:4433".into(),
+        transport: "tcp".into(),
+        reason: "UDP to gw.example:4433 got no answer; connected over TCP, trying UDP again".into(),
+        next_step: "open UDP to gw.example:4433 in the firewall".into(),
+        ..Tunnel::default()
+    };
+    let fake = Fake::start(Script { tunnel, ..Script::default() });
+    let object = synctl(&fake.socket, &["tunnel", "status", "--json"]).expect(0).object();
+    assert_eq!((&object["state"], &object["transport"]), (&json!("up"), &json!("tcp")));
+    let human = synctl(&fake.socket, &["tunnel", "status"]).expect(0).stdout;
+    assert!(human.contains("gw.example:4433, over TCP\n"), "{human}");
+    assert!(human.ends_with("next: open UDP to gw.example:4433 in the firewall\n"), "{human}");
 }
 
 #[test]

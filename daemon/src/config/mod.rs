@@ -16,7 +16,7 @@ pub use error::ConfigError;
 pub use keys::{KEYS, Key, Kind};
 pub use layers::{Loaded, Source, load};
 pub use show::{Origins, as_json, as_toml};
-pub use value::{AbsolutePath, HostPort, Loopback, Url};
+pub use value::{AbsolutePath, HostPort, HttpProxy, Loopback, Url};
 
 /// Everything the daemon can be told. One field per row of [`KEYS`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -149,10 +149,30 @@ pub enum WhenFull {
 }
 
 /// `[gateway]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gateway {
     /// Addresses to dial; empty: the one this device enrolled with.
     pub endpoints: Vec<HostPort>,
+    /// What happens where UDP does not get through.
+    pub fallback: Fallback,
+    /// The TCP port of gateways.
+    #[serde(deserialize_with = "value::port")]
+    pub fallback_port: u16,
+    /// The way out for TCP; none: straight.
+    pub proxy: Option<HttpProxy>,
+    /// A file with `user:password` for the proxy.
+    pub proxy_credentials_file: Option<AbsolutePath>,
+}
+
+/// What happens where UDP does not get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fallback {
+    /// The tunnel runs over TCP until it does.
+    #[default]
+    Auto,
+    /// No tunnel.
+    Off,
 }
 
 /// `[routing]`
@@ -344,6 +364,18 @@ impl Default for Model {
 impl Default for Adapters {
     fn default() -> Self {
         Self { max_bytes: 1 << 30, max_total_bytes: 8 << 30, when_full: WhenFull::Refuse, max_loaded: 8 }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            fallback: Fallback::default(),
+            fallback_port: synesis_mesh::device::FALLBACK_PORT,
+            proxy: None,
+            proxy_credentials_file: None,
+        }
     }
 }
 

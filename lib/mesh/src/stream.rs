@@ -141,10 +141,7 @@ pub(crate) struct RawStream {
 }
 
 impl RawStream {
-    pub(crate) fn new(
-        (send, recv): (SendStream, RecvStream),
-        guard: Option<Arc<Busy>>,
-    ) -> Self {
+    pub(crate) fn new((send, recv): (SendStream, RecvStream), guard: Option<Arc<Busy>>) -> Self {
         let tx = SendHalf { stream: send, open: true, _busy: guard.clone() };
         let rx = RecvHalf { stream: recv, open: true, _busy: guard };
         Self { tx: FrameWriter::new(tx, MAX_HEADER_FRAME), rx: FrameReader::new(rx, MAX_HEADER_FRAME) }

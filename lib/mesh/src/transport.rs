@@ -1,4 +1,4 @@
-//! QUIC's own settings, for both ends. The numbers are measured starting values; each is justified beside it.
+//! The settings of QUIC and of the sockets, for both ends. The numbers are measured starting values; each is justified beside it.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -8,7 +8,8 @@ use std::time::Duration;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::kind::MAX_WORK_STREAMS;
 
@@ -16,6 +17,12 @@ use crate::kind::MAX_WORK_STREAMS;
 const IDLE_TIMEOUT_MS: u32 = 65_000;
 /// Keeps the mapping in a device's NAT alive; only the device's side can.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Over TCP the kernel probes at that pace, and gives a peer up that leaves this many probes unanswered ...
+const TCP_PROBES: u32 = 3;
+/// ... or what was sent to it.
+const TCP_PATIENCE: Duration = Duration::from_secs(60);
+/// Peers that may wait for a TCP handshake of ours in the kernel.
+const TCP_BACKLOG: i32 = 1024;
 /// What a connection may have under way, and so what a peer can make us hold.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// What a stream may have under way. All work streams together stay below the connection's window: however many are
@@ -99,6 +106,29 @@ pub(crate) fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// A TCP listener on `address`.
+pub(crate) fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // Connections of a former process in their last state don't keep this one from starting.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(TCP_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// No waiting for more bytes to send, and a dead peer is noticed although nothing is sent.
+pub(crate) fn tune_tcp(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE).with_retries(TCP_PROBES);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(TCP_PATIENCE))
 }
 
 /// The local address to dial `remote` from: any port of its family.

@@ -10,10 +10,10 @@ use bytes::BytesMut;
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use support::{Device, Gateway, Pki, SOON, ask, certificates, delta};
+use support::{Device, Gateway, Pki, SOON, ask, certificates, delta, listen};
 use synesis_mesh::device::{OpenError, TunnelState};
 use synesis_mesh::frame::{FrameError, FrameReader, encode};
-use synesis_mesh::gateway::{Accepted, GatewayEndpoint, Session};
+use synesis_mesh::gateway::{Accepted, Session};
 use synesis_mesh::identity::{DeviceIdentity, GATEWAY_SERVER_NAME};
 use synesis_mesh::kind::{ALPN_MESH, ErrorCode, MAX_WORK_STREAMS, StreamKind};
 use synesis_mesh::stream::{StreamHeader, WorkStream};
@@ -85,7 +85,7 @@ async fn an_oversized_message_is_not_sent_and_the_stream_lives_on() {
 
 /// A connected session whose work nobody takes but the test.
 async fn quiet(pki: &Arc<Pki>) -> (Session, Device) {
-    let endpoint = GatewayEndpoint::bind(&pki.tls(), ([127, 0, 0, 1], 0).into()).unwrap();
+    let endpoint = listen(&pki.tls(), ([127, 0, 0, 1], 0).into());
     let device = Device::start(Some(pki.device(endpoint.local_addr().unwrap())));
     let Ok(Accepted::Device(mut peer)) = endpoint.accept().await.unwrap().handshake().await else {
         panic!("no device")

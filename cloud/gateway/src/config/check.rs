@@ -1,6 +1,7 @@
 //! From what was written to what is meant: every rule that a single key cannot express, checked once.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
@@ -21,13 +22,8 @@ const MOST_PARALLEL: u32 = 64;
 
 /// Checks `raw`; relative paths are meant relative to `folder`.
 pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
-    let listen = raw.listen.parse().map_err(|_| {
-        ConfigError::bad(
-            "listen",
-            format!("{:?} is not an address and a port", raw.listen),
-            "write an IP address and a port, for example \"0.0.0.0:4433\" or \"[::]:4433\"",
-        )
-    })?;
+    let listen = address("listen", &raw.listen, 4433)?;
+    let listen_tcp = raw.listen_tcp.as_deref().map(|text| address("listen_tcp", text, 443)).transpose()?;
     let trust_domain_ok = !raw.trust_domain.is_empty()
         && raw.trust_domain.len() <= 255
         && raw
@@ -55,6 +51,7 @@ pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
     }
     Ok(Config {
         listen,
+        listen_tcp,
         admin_socket: folder.join(raw.admin_socket),
         store_dir: folder.join(raw.store.dir),
         pki_dir: folder.join(raw.pki.dir),
@@ -64,6 +61,16 @@ pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
         log: Log { format: raw.log.format, level: raw.log.level },
         providers,
         prices,
+    })
+}
+
+fn address(key: &str, text: &str, port: u16) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        ConfigError::bad(
+            key,
+            format!("{text:?} is not an address and a port"),
+            format!("write an IP address and a port, for example \"0.0.0.0:{port}\" or \"[::]:{port}\""),
+        )
     })
 }
 

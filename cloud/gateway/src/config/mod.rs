@@ -24,6 +24,8 @@ pub(crate) const DEFAULT_TRUST_DOMAIN: &str = "synesis.internal";
 pub(crate) struct Config {
     /// Where devices connect (UDP).
     pub(crate) listen: SocketAddr,
+    /// Where devices connect that UDP does not let through (TCP).
+    pub(crate) listen_tcp: Option<SocketAddr>,
     pub(crate) admin_socket: PathBuf,
     pub(crate) store_dir: PathBuf,
     pub(crate) pki_dir: PathBuf,

@@ -11,6 +11,7 @@ use super::{DEFAULT_TRUST_DOMAIN, LogFormat, Sandbox};
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
     pub(super) listen: String,
+    pub(super) listen_tcp: Option<String>,
     pub(super) admin_socket: PathBuf,
     pub(super) public_url: Option<String>,
     pub(super) trust_domain: String,
@@ -26,6 +27,7 @@ impl Default for Raw {
     fn default() -> Self {
         Self {
             listen: "0.0.0.0:4433".to_owned(),
+            listen_tcp: None,
             admin_socket: "/run/synesis-gateway/admin.sock".into(),
             public_url: None,
             trust_domain: DEFAULT_TRUST_DOMAIN.to_owned(),

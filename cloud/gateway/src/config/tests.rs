@@ -40,10 +40,19 @@ fn told(text: &str) -> String {
 fn an_empty_file_means_the_defaults() {
     let config = load_text("").unwrap();
     assert_eq!(config.listen.to_string(), "0.0.0.0:4433");
+    assert_eq!(config.listen_tcp, None);
     assert_eq!(config.admin_socket, Path::new("/run/synesis-gateway/admin.sock"));
     assert_eq!(config.store_dir, Path::new("/var/lib/synesis-gateway"));
     assert_eq!(config.trust_domain, DEFAULT_TRUST_DOMAIN);
     assert_eq!(config.default_model, None);
+}
+
+#[test]
+fn tcp_is_listened_on_where_it_says_so() {
+    let config = load_text("listen_tcp = \"[::]:443\"").unwrap();
+    assert_eq!(config.listen_tcp.map(|address| address.to_string()).as_deref(), Some("[::]:443"));
+    let told = told("listen_tcp = \"443\"");
+    assert!(told.contains("listen_tcp") && told.contains("0.0.0.0:443"), "{told}");
 }
 
 #[test]

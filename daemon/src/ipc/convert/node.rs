@@ -52,6 +52,7 @@ impl From<&TunnelView> for Tunnel {
             reason: view.reason.clone(),
             next_step: view.next_step.clone(),
             retry_in_ms: view.retry_at.map(until),
+            transport: view.transport.map(|carrier| carrier.as_str().to_owned()).unwrap_or_default(),
         }
     }
 }

@@ -13,13 +13,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::{Network, Udp};
 use super::handle::{Shared, TunnelHandle};
-use super::link::{self, LinkHandle, News, Order};
+use super::link::{self, LinkHandle, LinkUp, News, Order};
 use super::state::{Effect, Event, State, step};
-use super::{Failure, TunnelConfig, TunnelEvent, TunnelState, TunnelStatus, Verdict};
+use super::{Failure, TunnelConfig, TunnelEvent, TunnelState, TunnelStatus, Verdict, seek};
+use crate::carrier::Carrier;
 use crate::identity::DeviceIdentity;
 
 const EVENTS: usize = 64;
 const NEWS: usize = 16;
+/// Dials in a row that ended on TCP: after so many, UDP gets no head start.
+const UDP_IS_DEAD: u32 = 2;
 /// A stopping device waits this long for its close to leave the machine.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -79,6 +82,7 @@ impl TunnelDriver {
                 }
                 () = run.shared.redial.notified() => run.apply(Event::Reconnect),
                 news = next_news(&mut run.current) => run.hear(news),
+                news = next_news(&mut run.seeker) => run.hear_seeker(news),
                 () = due(run.timer) => {
                     run.timer = None;
                     run.apply(Event::Due);
@@ -111,6 +115,12 @@ struct Run {
     tasks: JoinSet<()>,
     current: Option<Current>,
     link: Option<LinkHandle>,
+    /// Looks for QUIC while the link runs over TCP ...
+    seeker: Option<Current>,
+    /// ... and has found it.
+    better: Option<Box<LinkUp>>,
+    /// Dials in a row that ended on TCP.
+    udp_silent: u32,
     announce: Option<TunnelEvent>,
     // What the status shows beside the state.
     failure: Option<Failure>,
@@ -131,6 +141,9 @@ impl Run {
             tasks: JoinSet::new(),
             current: None,
             link: None,
+            seeker: None,
+            better: None,
+            udp_silent: 0,
             announce: None,
             failure: None,
             gateway: driver.config.endpoints.first().cloned(),
@@ -165,12 +178,13 @@ impl Run {
             Effect::Hangup => self.hang_up(),
             Effect::Release => {
                 self.current = None;
-                if let Some(link) = self.forget_link()
-                    && link.orders.try_send(Order::Leave).is_err()
-                {
-                    link.connection.leave("moving");
+                if let Some(link) = self.forget_link() {
+                    release(&link);
                 }
             }
+            Effect::SeekQuic => self.seek(),
+            Effect::Switch => self.switch(),
+            Effect::Discard => self.better = None,
             Effect::AnnounceUp => {
                 self.since = Some(SystemTime::now());
                 self.failure = None;
@@ -198,8 +212,41 @@ impl Run {
             self.gateway = Some(identity.gateway.clone());
         }
         let (news_in, news) = mpsc::channel(NEWS);
-        let task = self.tasks.spawn(link::run(self.config.clone(), identity, self.network.clone(), news_in));
-        self.current = Some(Current { task, news });
+        let dead = self.udp_silent >= UDP_IS_DEAD;
+        let head_start = if dead { Duration::ZERO } else { self.config.timing.tcp_after };
+        let link = link::run(self.config.clone(), identity, self.network.clone(), head_start, news_in);
+        self.current = Some(Current { task: self.tasks.spawn(link), news });
+    }
+
+    fn seek(&mut self) {
+        let Some(identity) = self.shared.identity.borrow().clone() else { return };
+        let (news_in, news) = mpsc::channel(NEWS);
+        let seek = seek::run(self.config.clone(), identity, self.network.clone(), news_in);
+        self.seeker = Some(Current { task: self.tasks.spawn(seek), news });
+    }
+
+    /// New work goes to the connection that was found; what runs on the old one finishes there.
+    fn switch(&mut self) {
+        let (Some(found), Some(seeker)) = (self.better.take(), self.seeker.take()) else { return };
+        self.current = Some(seeker);
+        let old = self.link.take();
+        self.rtt = None;
+        self.adopt(*found);
+        self.shared.link.send_replace(self.link.clone());
+        if let Some(link) = old {
+            release(&link);
+        }
+        tracing::info!(gateway = self.gateway, "tunnel moved from TCP to QUIC");
+    }
+
+    fn adopt(&mut self, up: LinkUp) {
+        self.udp_silent = match up.handle.connection.carrier() {
+            Carrier::Quic => 0,
+            Carrier::Tcp => self.udp_silent.saturating_add(1),
+        };
+        self.link = Some(up.handle);
+        self.welcome = Some(up.welcome);
+        self.gateway = Some(up.gateway);
     }
 
     fn hang_up(&mut self) {
@@ -215,16 +262,19 @@ impl Run {
     fn forget_link(&mut self) -> Option<LinkHandle> {
         self.shared.link.send_replace(None);
         (self.welcome, self.since, self.rtt) = (None, None, None);
+        self.better = None;
+        if let Some(seeker) = self.seeker.take() {
+            seeker.task.abort();
+        }
         self.link.take()
     }
 
     fn hear(&mut self, news: News) {
         match news {
             News::Up(up) => {
-                self.link = Some(up.handle);
-                self.welcome = Some(up.welcome);
-                self.gateway = Some(up.gateway);
-                self.apply(Event::Connected);
+                let carrier = up.handle.connection.carrier();
+                self.adopt(*up);
+                self.apply(Event::Connected(carrier));
             }
             News::Rtt(rtt) => {
                 self.rtt = Some(rtt);
@@ -246,6 +296,18 @@ impl Run {
         }
     }
 
+    /// Until the tunnel uses what the seeker found, nothing else of its is news.
+    fn hear_seeker(&mut self, news: News) {
+        match news {
+            News::Up(up) => {
+                self.better = Some(up);
+                self.apply(Event::Upgraded);
+            }
+            News::Ended(_) => self.seeker = None,
+            _ => {}
+        }
+    }
+
     fn publish(&self) {
         let mut status = explain(self.state, self.failure.as_ref());
         status.gateway = self.gateway.clone();
@@ -253,6 +315,16 @@ impl Run {
             status.rtt = self.rtt;
             status.connected_since = self.since;
             status.welcome = self.welcome.clone();
+            status.transport = self.link.as_ref().map(|link| link.connection.carrier());
+        }
+        if status.state == TunnelState::Up
+            && status.transport == Some(Carrier::Tcp)
+            && status.reason.is_none()
+        {
+            let gateway = self.gateway.as_deref().unwrap_or("the gateway");
+            status.reason =
+                Some(format!("UDP to {gateway} got no answer; connected over TCP, trying UDP again"));
+            status.next_step = Some(format!("open UDP to {gateway} in the firewall"));
         }
         if status.state == TunnelState::Backoff {
             status.retry_at = self.timer;
@@ -297,6 +369,13 @@ fn explain(state: State, failure: Option<&Failure>) -> TunnelStatus {
     status.reason = Some(reason.to_owned());
     status.next_step = Some(next_step.to_owned()).filter(|step| !step.is_empty());
     status
+}
+
+/// Takes leave of a connection without cutting what runs on it.
+fn release(link: &LinkHandle) {
+    if link.orders.try_send(Order::Leave).is_err() {
+        link.connection.leave("moving");
+    }
 }
 
 /// The next report of the current link; waits for ever without one.

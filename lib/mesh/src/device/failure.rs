@@ -51,6 +51,22 @@ impl Failure {
         Self::new(Verdict::Retry, format!("the gateway {gateway} could not be reached: {why}"), next)
     }
 
+    /// TCP, instead of UDP, did not get through either. A stranger may be listening there: never a refusal.
+    pub(super) fn tcp(gateway: &str, why: &str) -> Self {
+        let next = format!("check that the gateway runs and that UDP to {gateway}, or its TCP port, is open");
+        Self::new(Verdict::Retry, why, next)
+    }
+
+    /// The proxy did not let us through.
+    pub(super) fn proxy(proxy: &str, why: &str, next_step: impl Into<String>) -> Self {
+        Self::new(Verdict::Retry, format!("through the proxy {proxy}: {why}"), next_step)
+    }
+
+    /// The same for both carriers; what to do about TCP is what to do.
+    pub(super) fn and_over_tcp(self, tcp: Self) -> Self {
+        Self::new(self.verdict, format!("{}; over TCP: {}", self.reason, tcp.reason), tcp.next_step)
+    }
+
     pub(super) fn unresolved(gateway: &str, error: &io::Error) -> Self {
         let next = "check the gateway's name and this device's DNS";
         Self::new(Verdict::Retry, format!("the gateway {gateway} could not be resolved: {error}"), next)

@@ -9,7 +9,7 @@ use synesis_proto::mesh::v1::control_up::Message as Up;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::dial::{Dialled, Network, dial};
+use super::dial::{Dial, Dialled, Network};
 use super::liveness::{Due, Liveness};
 use super::{Failure, TunnelConfig, Verdict};
 use crate::carrier::Connection;
@@ -17,7 +17,7 @@ use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::identity::DeviceIdentity;
 use crate::kind::{PROTOCOL_VERSIONS, StreamKind};
 use crate::stream::{RawStream, RecvHalf, SendHalf};
-use crate::tls;
+use crate::tls::{self, ClientTls};
 
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
 /// A gateway cannot ask for heartbeats faster or slower than this.
@@ -66,34 +66,41 @@ pub(super) async fn run(
     config: TunnelConfig,
     identity: Arc<DeviceIdentity>,
     network: Arc<dyn Network>,
+    head_start: Duration,
     news: mpsc::Sender<News>,
 ) {
-    let ended = match connect(&config, &identity, &*network).await {
-        Ok((link, up)) => {
-            if news.send(News::Up(Box::new(up))).await.is_err() {
-                return;
-            }
-            link.serve(&news).await
-        }
-        Err(failure) => Some(failure),
-    };
-    if let Some(failure) = ended {
+    match connect(&config, &identity, &*network, head_start).await {
+        Ok(welcomed) => carry(welcomed, news).await,
+        // Without a listener there is nobody to tell.
+        Err(failure) => drop(news.send(News::Ended(failure)).await),
+    }
+}
+
+/// Runs a welcomed link to its end.
+pub(super) async fn carry((link, up): (Link, LinkUp), news: mpsc::Sender<News>) {
+    if news.send(News::Up(Box::new(up))).await.is_err() {
+        return;
+    }
+    if let Some(failure) = link.serve(&news).await {
         // Without a listener there is nobody to tell.
         let _ = news.send(News::Ended(failure)).await;
     }
 }
 
-async fn connect(
+/// A connection that was welcomed. `head_start`: how long QUIC is tried before TCP.
+pub(super) async fn connect(
     config: &TunnelConfig,
     identity: &DeviceIdentity,
     network: &dyn Network,
+    head_start: Duration,
 ) -> Result<(Link, LinkUp), Failure> {
     let timing = &config.timing;
-    let crypto = tls::device(identity).map_err(|error| Failure::identity(&error))?;
+    let tls =
+        tls::device(identity).and_then(ClientTls::try_from).map_err(|error| Failure::identity(&error))?;
     let enrolled = std::slice::from_ref(&identity.gateway);
     let gateways = if config.endpoints.is_empty() { enrolled } else { &config.endpoints };
-    let Dialled { connection, gateway } =
-        dial(gateways, crypto, timing.connect_timeout, network).await?;
+    let dial = Dial { gateways, tls, each: timing.connect_timeout, fallback: &config.fallback, head_start };
+    let Dialled { connection, gateway } = dial.run(network).await?;
     let hello = timeout(timing.hello_timeout, hello(&connection, &config.agent)).await;
     let late = |_| Failure::unreachable(&gateway, "it finished the handshake and then did not answer");
     let (tx, rx, welcome) = hello.map_err(late)?.map_err(|error| match error {
@@ -159,7 +166,8 @@ async fn hello(
     }
 }
 
-struct Link {
+/// The device's end of a control stream.
+pub(super) struct Link {
     gateway: String,
     tx: FrameWriter<SendHalf>,
     rx: FrameReader<RecvHalf>,

@@ -6,15 +6,20 @@ mod dial;
 mod driver;
 mod enroll;
 mod failure;
+mod fallback;
 mod handle;
 mod link;
 mod liveness;
+mod proxy;
+mod race;
+mod seek;
 mod state;
 mod status;
 
 pub use backoff::Backoff;
 pub use driver::{Tunnel, TunnelDriver};
-pub use enroll::{EnrollError, enroll};
+pub use enroll::{EnrollError, enroll, enroll_over};
+pub use fallback::{FALLBACK_PORT, Fallback, Proxy};
 pub use handle::{OpenError, PingError, TunnelHandle};
 pub use status::{TunnelEvent, TunnelState, TunnelStatus};
 
@@ -31,8 +36,10 @@ pub struct TunnelConfig {
     pub agent: String,
     /// The newest vitals; they ride on heartbeats.
     pub vitals: watch::Receiver<Option<v1::Vitals>>,
-    /// Gateways to dial, `host:port`, tried in turn. Empty: the one the device enrolled at.
+    /// Gateways to dial, `host:port`, raced, the better ones first. Empty: the one the device enrolled at.
     pub endpoints: Vec<String>,
+    /// What to do where UDP does not get through.
+    pub fallback: Fallback,
     /// Timeouts and intervals.
     pub timing: Timing,
 }
@@ -40,7 +47,13 @@ pub struct TunnelConfig {
 impl TunnelConfig {
     /// With the standard timing and the enrolled gateway.
     pub fn new(agent: impl Into<String>, vitals: watch::Receiver<Option<v1::Vitals>>) -> Self {
-        Self { agent: agent.into(), vitals, endpoints: Vec::new(), timing: Timing::default() }
+        Self {
+            agent: agent.into(),
+            vitals,
+            endpoints: Vec::new(),
+            fallback: Fallback::default(),
+            timing: Timing::default(),
+        }
     }
 }
 
@@ -49,6 +62,10 @@ impl TunnelConfig {
 pub struct Timing {
     /// One address gets this long to finish its handshake.
     pub connect_timeout: Duration,
+    /// QUIC is tried this long before TCP is; once UDP was found dead several times, not at all.
+    pub tcp_after: Duration,
+    /// A tunnel over TCP tries QUIC again about this often.
+    pub seek_every: Duration,
     /// The gateway gets this long to answer the hello.
     pub hello_timeout: Duration,
     /// Between heartbeats; `None`: as the gateway asks.
@@ -68,6 +85,8 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
+            tcp_after: Duration::from_millis(1500),
+            seek_every: Duration::from_secs(20),
             hello_timeout: Duration::from_secs(10),
             heartbeat: None,
             probe_after: Duration::from_secs(3),

@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, TokioRuntime, UdpPoller};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::dial::Network;
+use crate::carrier::Socket;
 
 /// One-way delay of every packet.
 pub(super) const DELAY: Duration = Duration::from_millis(20);
@@ -40,9 +42,15 @@ struct Wires {
 pub(super) struct SimNet {
     wires: Arc<Mutex<Wires>>,
     next_port: Arc<AtomicU16>,
+    names: Arc<Mutex<HashMap<String, SocketAddr>>>,
 }
 
 impl SimNet {
+    /// From now on the name stands for this address.
+    pub(super) fn name(&self, name: &str, address: SocketAddr) {
+        self.names.lock().unwrap().insert(name.to_owned(), address);
+    }
+
     /// From now on every packet is lost, or none.
     pub(super) fn cut(&self, cut: bool) {
         self.wires().cut = cut;
@@ -65,6 +73,27 @@ impl Network for SimNet {
     fn endpoint(&self, _remote: SocketAddr) -> io::Result<Endpoint> {
         let port = 40_000 + self.next_port.fetch_add(1, Ordering::Relaxed);
         self.endpoint_at(([10, 0, 0, 1], port).into())
+    }
+
+    fn tcp(&self, _remote: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Socket>>> {
+        Self::refused()
+    }
+
+    fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        let known = self.names.lock().unwrap().get(name).copied();
+        Box::pin(async move {
+            match known {
+                Some(address) => Ok(vec![address]),
+                None => name.parse().map(|address| vec![address]).map_err(io::Error::other),
+            }
+        })
+    }
+}
+
+impl SimNet {
+    /// Nobody listens on TCP here.
+    fn refused() -> BoxFuture<'static, io::Result<Box<dyn Socket>>> {
+        Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
     }
 }
 

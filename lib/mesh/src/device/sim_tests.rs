@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use super::dial::{Dialled, dial};
+use super::dial::{Dial, Dialled};
 use super::sim::{DELAY, SimNet};
 use super::*;
 use crate::carrier::{Connection, ConnectionLost};
@@ -20,6 +20,7 @@ use crate::gateway::{Accepted, GatewayEndpoint, GatewayTls, HandshakeError};
 use crate::identity::{Ca, CaKind, DeviceIdentity, DeviceKey, certificates_from_pem};
 use crate::kind::{ErrorCode, MAX_WORK_STREAMS, StreamKind};
 use crate::stream::{RawStream, StreamHeader};
+use crate::tls::ClientTls;
 
 const GATEWAY: &str = "10.0.0.2:4433";
 const SECOND: Duration = Duration::from_secs(1);
@@ -91,8 +92,7 @@ impl World {
 
     /// A second connection of the same device, on which nothing happens by itself.
     async fn raw(&self) -> Dialled {
-        let crypto = crate::tls::device(&self.identity).unwrap();
-        dial(&[GATEWAY.to_owned()], crypto, SECOND, &self.net).await.unwrap()
+        dial(&self.identity, SECOND, &self.net).await.unwrap()
     }
 
     async fn end(mut self) {
@@ -100,6 +100,23 @@ impl World {
         self.reach(TunnelState::Offline).await;
         self.tasks.abort_all();
     }
+}
+
+async fn dial(identity: &DeviceIdentity, each: Duration, net: &SimNet) -> Result<Dialled, Failure> {
+    dial_at(GATEWAY, identity, each, net).await
+}
+
+async fn dial_at(
+    gateway: &str,
+    identity: &DeviceIdentity,
+    each: Duration,
+    net: &SimNet,
+) -> Result<Dialled, Failure> {
+    let tls = crate::tls::device(identity).and_then(ClientTls::try_from).unwrap();
+    let gateways = [gateway.to_owned()];
+    Dial { gateways: &gateways, tls, each, fallback: &Fallback::Off, head_start: Duration::ZERO }
+        .run(net)
+        .await
 }
 
 /// Welcomes everybody, holds every stream open.
@@ -335,10 +352,7 @@ async fn a_driver_whose_run_is_dropped_claims_no_connection() {
 async fn a_handshake_that_stalls_is_given_up_after_ten_seconds() {
     let mut world = World::new(SECOND);
     world.reach(TunnelState::Up).await;
-    let dialling = async {
-        let crypto = crate::tls::device(&world.identity).unwrap();
-        dial(&[GATEWAY.to_owned()], crypto, 60 * SECOND, &world.net).await
-    };
+    let dialling = async { dial(&world.identity, 60 * SECOND, &world.net).await };
     let silence = async {
         // The device's first packet has arrived, and no other will.
         tokio::time::sleep(DELAY + DELAY / 2).await;
@@ -351,5 +365,18 @@ async fn a_handshake_that_stalls_is_given_up_after_ten_seconds() {
     let (_dialled, (error, after)) = tokio::join!(dialling, silence);
     assert!(matches!(error, HandshakeError::TimedOut), "{error}");
     assert!(after > 9 * SECOND && after <= 10 * SECOND, "{after:?}");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_looked_up_again_for_each_dial() {
+    let world = World::new(SECOND);
+    let name = "gateway.example:4433";
+    world.net.name(name, ([10, 0, 0, 9], 4433).into());
+    let failure = dial_at(name, &world.identity, SECOND, &world.net).await.unwrap_err();
+    assert!(failure.reason.contains("no answer from 10.0.0.9:4433"), "{failure}");
+    world.net.name(name, GATEWAY.parse().unwrap());
+    let dialled = dial_at(name, &world.identity, SECOND, &world.net).await.unwrap();
+    assert_eq!(dialled.connection.remote(), GATEWAY.parse().unwrap());
     world.end().await;
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use Effect::{AnnounceDown, AnnounceUp, AwaitMove, AwaitRetry, AwaitStable, Dial, Hangup, Release};
+use Effect::{
+    AnnounceDown, AnnounceUp, AwaitMove, AwaitRetry, AwaitStable, Dial, Discard, Hangup, Release, SeekQuic,
+    Switch,
+};
 use Event as E;
 use State as S;
 
 use super::Verdict;
+use crate::carrier::Carrier;
 
 /// Where the tunnel is. `attempt` counts failures in a row since the last stable period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +45,9 @@ pub(super) enum Event {
     /// Somebody wants a new connection, now.
     Reconnect,
     /// The gateway said welcome.
-    Connected,
+    Connected(Carrier),
+    /// A gateway said welcome over QUIC, beside the connection over TCP.
+    Upgraded,
     /// The gateway wants us elsewhere within this time.
     Drain { within: Duration },
     /// The timer of this state is due.
@@ -59,6 +65,12 @@ pub(super) enum Effect {
     Release,
     /// Start a dial.
     Dial,
+    /// Look for a way over QUIC, beside the connection.
+    SeekQuic,
+    /// Use the connection over QUIC for new work, and leave the other to the answers that still run on it.
+    Switch,
+    /// Close the connection over QUIC: it came too late.
+    Discard,
     /// Tell everybody.
     AnnounceUp,
     /// Tell everybody.
@@ -91,10 +103,18 @@ pub(super) fn step(state: State, event: Event) -> (State, Vec<Effect>) {
         (S::Revoked, E::Stop) => (S::Revoked, vec![]),
         (_, E::Stop) => (S::Offline, leave(state)),
 
-        (S::Connecting { attempt }, E::Connected) => (S::Up { attempt }, vec![AnnounceUp, AwaitStable]),
+        (S::Connecting { attempt }, E::Connected(Carrier::Quic)) => {
+            (S::Up { attempt }, vec![AnnounceUp, AwaitStable])
+        }
+        (S::Connecting { attempt }, E::Connected(Carrier::Tcp)) => {
+            (S::Up { attempt }, vec![AnnounceUp, AwaitStable, SeekQuic])
+        }
         (S::Connecting { attempt }, E::Failed(verdict)) => failed(attempt, verdict, vec![Hangup]),
 
         (S::Up { .. }, E::Due) => (S::Up { attempt: 0 }, vec![]),
+        // The device is no less connected than before: nobody has to hear of it.
+        (S::Up { attempt }, E::Upgraded) => (S::Up { attempt }, vec![Switch, AwaitStable]),
+        (_, E::Upgraded) => (state, vec![Discard]),
         (S::Up { .. }, E::Drain { within }) => (S::Draining, vec![AwaitMove { within }]),
         (S::Up { attempt }, E::Failed(verdict)) => failed(attempt, verdict, vec![AnnounceDown, Hangup]),
 
@@ -106,7 +126,7 @@ pub(super) fn step(state: State, event: Event) -> (State, Vec<Effect>) {
         // Late news of a connection that was given up, and timers that were overtaken.
         (
             S::Offline | S::Connecting { .. } | S::Up { .. } | S::Draining | S::Backoff { .. } | S::Revoked,
-            E::Start | E::Connected | E::Drain { .. } | E::Due | E::Failed(_),
+            E::Start | E::Connected(_) | E::Drain { .. } | E::Due | E::Failed(_),
         ) => (state, vec![]),
     }
 }
@@ -142,7 +162,7 @@ mod tests {
         E::IdentitySet,
         E::IdentityCleared,
         E::Reconnect,
-        E::Connected,
+        E::Connected(Carrier::Quic),
         E::Drain { within: WITHIN },
         E::Due,
         E::Failed(Verdict::Retry),
@@ -257,6 +277,39 @@ mod tests {
         let dial = (DIALLING, &[Dial][..]);
         let cleared = (S::Unenrolled, &[][..]);
         check(S::Revoked, [same, same, dial, cleared, dial, same, same, same, same, same, same]);
+    }
+
+    const STATES: [State; 7] = [
+        S::Unenrolled,
+        S::Offline,
+        S::Connecting { attempt: 2 },
+        S::Up { attempt: 2 },
+        S::Draining,
+        S::Backoff { attempt: 2 },
+        S::Revoked,
+    ];
+
+    #[test]
+    fn over_tcp_a_tunnel_that_comes_up_looks_for_quic() {
+        let expected: [(State, &[Effect]); 7] = STATES.map(|state| match state {
+            S::Connecting { attempt } => (S::Up { attempt }, &[AnnounceUp, AwaitStable, SeekQuic][..]),
+            same => (same, &[][..]),
+        });
+        for (state, (next, effects)) in STATES.into_iter().zip(expected) {
+            assert_eq!(step(state, E::Connected(Carrier::Tcp)), (next, effects.to_vec()), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_tunnel_that_is_up_switches_to_quic() {
+        let expected: [(State, &[Effect]); 7] = STATES.map(|state| match state {
+            S::Up { .. } => (state, &[Switch, AwaitStable][..]),
+            S::Unenrolled => (state, &[][..]),
+            same => (same, &[Discard][..]),
+        });
+        for (state, (next, effects)) in STATES.into_iter().zip(expected) {
+            assert_eq!(step(state, E::Upgraded), (next, effects.to_vec()), "{state:?}");
+        }
     }
 
     #[test]
