@@ -64,7 +64,7 @@ async fn quic_wins_where_both_get_through() {
     let gateway = Gateway::start(&pki);
     let device = Device::with(Some(pki.device(gateway.address)), |config| {
         quick(config, gateway.address, Fallback::Auto { port: tcp_port(&gateway), proxy: None });
-        config.timing.tcp_after = Duration::ZERO;
+        config.timing.tcp_after = SOON / 2;
         config.timing.connect_timeout = SOON;
     });
     let status = device.reach(TunnelState::Up).await;

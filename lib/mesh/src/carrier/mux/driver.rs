@@ -24,7 +24,9 @@ use crate::carrier::ConnectionLost;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Streams of the other end under way. The rest of [`STREAMS`] is for a close, and for those just over.
 const MOST_ACCEPTED: usize = STREAMS - 2;
-/// What yamux calls 256 KiB is each stream's window, and none may grow beyond it.
+/// Streams too many, until the connection is given up.
+const MOST_REFUSED: u32 = 64;
+/// The sum of the streams' windows, 256 KiB each; so none of them may grow.
 const WINDOWS: usize = STREAMS * yamux::DEFAULT_CREDIT as usize;
 
 /// Somebody wants a stream.
@@ -41,6 +43,8 @@ pub(super) struct Driver<T> {
     openings: mpsc::Receiver<Opening>,
     next: Option<Opening>,
     accepted: mpsc::Sender<Arc<Pipe>>,
+    /// Streams too many, so far.
+    refused: u32,
 }
 
 impl<T: Socket> Driver<T> {
@@ -58,7 +62,7 @@ impl<T: Socket> Driver<T> {
             Side::Gateway => yamux::Mode::Server,
         };
         let yamux = yamux::Connection::new(Hangup::new(socket, traffic).compat(), config, mode);
-        Self { yamux, pumps: FuturesUnordered::new(), openings, next: None, accepted }
+        Self { yamux, pumps: FuturesUnordered::new(), openings, next: None, accepted, refused: 0 }
     }
 
     /// Until the other end closes, the socket fails, or this end has a reason to close.
@@ -74,7 +78,7 @@ impl<T: Socket> Driver<T> {
                 None
             }
         };
-        let Self { mut yamux, pumps, openings, next, accepted } = self;
+        let Self { mut yamux, pumps, openings, next, accepted, refused: _ } = self;
         // Whoever uses a stream, or waits for one, hears of the end.
         drop((pumps, openings, next, accepted));
         if let Some((code, reason)) = close {
@@ -100,8 +104,12 @@ impl<T: Socket> Driver<T> {
                 Poll::Ready(Some(Ok(stream))) if self.pumps.len() < MOST_ACCEPTED => {
                     self.pumps.push(Pump::accepted(stream, self.accepted.clone()));
                 }
-                // Dropped, it is reset.
-                Poll::Ready(Some(Ok(_))) => tracing::debug!("a stream too many was refused"),
+                // Dropped, it is reset. A device of ours waits with its next stream until it may have one.
+                Poll::Ready(Some(Ok(_))) if self.refused < MOST_REFUSED => self.refused += 1,
+                Poll::Ready(Some(Ok(_))) => {
+                    let text = "the other end opens more streams than it may";
+                    return Poll::Ready(ConnectionLost::Failed(text.to_owned()));
+                }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(error.into()),
                 Poll::Ready(None) => {
                     let text = "the other end closed the connection without a word";

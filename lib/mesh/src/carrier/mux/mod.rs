@@ -28,8 +28,8 @@ use crate::kind::{CLOSE_NORMAL, MAX_WORK_STREAMS};
 
 /// Streams that a device may have open, the control stream among them; as many as over QUIC.
 const OPEN: usize = 1 + MAX_WORK_STREAMS as usize;
-/// Streams that yamux may know of: those open, as many that are just over, and a close. A peer that has more is no
-/// device of ours, and loses the connection. Each may hold 256 KiB.
+/// Streams that yamux may know of: those open, as many that are just over, and a close. More are refused, and a peer
+/// that goes on opening them loses the connection. Each may hold 256 KiB.
 const STREAMS: usize = 2 * OPEN;
 
 /// A connection that streams are put on.
