@@ -11,7 +11,7 @@ use crate::carrier::Carrier;
 
 /// Between the starts of two attempts over the same carrier; a failed one is followed at once.
 pub(super) const STAGGER: Duration = Duration::from_millis(250);
-/// TCP that comes first leaves QUIC this much more time, when both started together.
+/// TCP that comes first leaves QUIC this much more time.
 pub(super) const TIE: Duration = Duration::from_millis(300);
 
 /// Where an attempt goes.
