@@ -194,6 +194,15 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.flush().await
     }
 
+    /// Sends frames that [`encode`] made, with the same promise when it is cancelled.
+    ///
+    /// # Errors
+    /// What the stream reports.
+    pub async fn write_encoded(&mut self, frames: &[u8]) -> Result<(), FrameError> {
+        self.pending.extend_from_slice(frames);
+        self.flush().await
+    }
+
     pub(crate) async fn flush(&mut self) -> Result<(), FrameError> {
         while self.pending.has_remaining() {
             if self.io.write_buf(&mut self.pending).await? == 0 {

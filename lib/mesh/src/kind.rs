@@ -161,6 +161,10 @@ error_codes! {
     StoreFailed = 22, "STORE_FAILED", retryable;
     /// The worst case is over what the request itself allows (`AskStart.max_charge_nanousd`).
     OverMaxCharge = 23, "OVER_MAX_CHARGE", fatal;
+    /// The gateway keeps no answer of this request (any more) that could go on from there.
+    ResumeUnknown = 25, "RESUME_UNKNOWN", fatal;
+    /// A newer stream reads this answer now.
+    Superseded = 26, "SUPERSEDED", fatal;
 }
 
 impl ErrorCode {
@@ -211,7 +215,7 @@ mod tests {
         let kinds: Vec<_> = StreamKind::ALL.iter().map(|k| (k.number(), k.as_str())).collect();
         assert_eq!(kinds, [(1, "control"), (2, "ask"), (3, "account")]);
         let codes: Vec<_> = ErrorCode::ALL.iter().map(|c| c.number()).collect();
-        assert_eq!(codes, (1..=23).collect::<Vec<_>>());
+        assert_eq!(codes, (1..=23).chain([25, 26]).collect::<Vec<_>>());
         assert_eq!(ErrorCode::Revoked.number(), 6);
         assert_eq!(ErrorCode::StoreFailed.number(), 22);
     }
