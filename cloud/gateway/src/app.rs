@@ -13,6 +13,7 @@ use synesis_supervise::sd::Notifier;
 use synesis_supervise::{BoxError, Context, HealthBoard, Spec, Subsystem, Supervisor};
 
 use crate::admin::{Admin, AdminSocket};
+use crate::answers::{Answers, AnswersKeeper};
 use crate::config::Config;
 use crate::control_plane::{Clock, ControlPlane, SqliteControlPlane, SqliteSettings};
 use crate::enrol::Refusals;
@@ -28,6 +29,7 @@ use crate::tunnel::Tunnel;
 /// A gateway that holds its sockets and its store, and does not serve yet.
 pub(crate) struct Bound {
     store: SqliteControlPlane,
+    answers: AnswersKeeper,
     processes: Vec<RuntimeProcess>,
     admin: Admin,
     tunnel: Tunnel,
@@ -68,9 +70,11 @@ pub(crate) async fn bind_with(
     let address = endpoint.local_addr().map_err(|error| failed(&error, "start the gateway again"))?;
     let tunnel_tcp = endpoint.tcp_addr();
     let (store, clock) = open_store(config, settings).await?;
+    let (answers, keeper) = Answers::new(config.resume.clone(), clock.clone());
     let services = Arc::new(Services {
         plane: Arc::new(store.clone()),
         catalogue,
+        answers,
         live: Live::default(),
         refusals: Refusals::default(),
         gateway_id,
@@ -78,7 +82,7 @@ pub(crate) async fn bind_with(
     });
     let admin = Admin { socket, services: Arc::clone(&services) };
     let tunnel = Tunnel { endpoint, handshakes: Handshakes::default(), services };
-    Ok(Bound { store, processes, admin, tunnel, address, tunnel_tcp })
+    Ok(Bound { store, answers: keeper, processes, admin, tunnel, address, tunnel_tcp })
 }
 
 /// What proves the gateway to devices, what names it, and what the control plane signs with.
@@ -139,13 +143,20 @@ impl Bound {
         self
     }
 
+    /// The answers there will be.
+    #[cfg(test)]
+    pub(crate) fn answers(&self) -> Answers {
+        self.tunnel.services.answers.clone()
+    }
+
     /// Where devices connect.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Serves until `stop` resolves, then stops in the reverse of the start order: the tunnel takes nobody in any
-    /// more and lets answers finish; then administration, the model processes, and the store at the very end.
+    /// more and lets answers finish; then administration, answers that nobody reads, the model processes, and the store at
+    /// the very end.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
         let mut stop = std::pin::pin!(stop);
         let mut supervisor = Supervisor::new(HealthBoard::new()).add(
@@ -157,6 +168,7 @@ impl Bound {
             supervisor = supervisor.add(spec, process);
         }
         let running = supervisor
+            .add(Spec::essential("answers").grace(DRAIN + Duration::from_secs(10)), self.answers)
             .add(Spec::essential("admin"), self.admin)
             .add(Spec::essential("tunnel").grace(DRAIN + Duration::from_secs(10)), self.tunnel)
             .start_until(stop.as_mut())

@@ -1,11 +1,13 @@
 //! The Synesis gateway: terminates the tunnel, talks to model providers, keeps the ledger.
 
 mod admin;
+mod answers;
 mod app;
 mod cli;
 mod commands;
 mod config;
 mod control_plane;
+mod duration;
 mod enrol;
 mod failure;
 mod handshakes;

@@ -8,11 +8,12 @@ use synesis_mesh::gateway::{Accepted, GatewayEndpoint, Incoming};
 use synesis_mesh::kind::ErrorCode;
 use synesis_supervise::{BoxError, Context, Subsystem};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::enrol;
 use crate::handshakes::{Handshakes, Room};
-use crate::session::{self, Services};
+use crate::session::{self, DRAIN, Services};
 
 /// The listener and what its connections need.
 pub(crate) struct Tunnel {
@@ -46,6 +47,7 @@ impl Subsystem for Tunnel {
                 }
             }
         }
+        self.services.answers.stop_by(Instant::now() + DRAIN);
         // From here on nobody comes in: sessions drain by themselves, then the rest is closed.
         let newcomers = async {
             while let Some(incoming) = self.endpoint.accept().await {

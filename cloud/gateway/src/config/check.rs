@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::Url;
 use synesis_ledger::{NanoUsd, Price};
 
 use super::error::{ConfigError, nearest};
-use super::raw::{Raw, RawKind, RawPrice, RawProvider};
+use super::raw::{Raw, RawKind, RawPrice, RawProvider, RawResume};
 use super::{Config, HttpProvider, Log, ProviderConfig, RuntimeProvider};
+use crate::answers::{Limits, Settings};
+use crate::duration;
 
 /// Where the two public APIs are.
 const OPENAI: &str = "https://api.openai.com/v1";
@@ -49,15 +52,18 @@ pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
     if raw.public_url.as_deref().is_some_and(|url| url.trim().is_empty()) {
         return Err(ConfigError::bad("public_url", "it is empty", "write HOST:PORT, or remove the key"));
     }
+    let store_dir = folder.join(raw.store.dir);
+    let resume = resume(&raw.resume, &store_dir)?;
     Ok(Config {
         listen,
         listen_tcp,
         admin_socket: folder.join(raw.admin_socket),
-        store_dir: folder.join(raw.store.dir),
+        store_dir,
         pki_dir: folder.join(raw.pki.dir),
         public_url: raw.public_url,
         trust_domain: raw.trust_domain,
         default_model,
+        resume,
         log: Log { format: raw.log.format, level: raw.log.level },
         providers,
         prices,
@@ -71,6 +77,46 @@ fn address(key: &str, text: &str, port: u16) -> Result<SocketAddr, ConfigError> 
             format!("{text:?} is not an address and a port"),
             format!("write an IP address and a port, for example \"0.0.0.0:{port}\" or \"[::]:{port}\""),
         )
+    })
+}
+
+/// Where finished answers are, below the store.
+const SPOOL: &str = "answers";
+/// An answer has to have room for two of its largest frames.
+const LEAST_ANSWER: u64 = 2 << 20;
+/// Ends of frames are counted in 32 bits.
+const MOST_ANSWER: u64 = 1 << 30;
+
+fn resume(raw: &RawResume, store: &Path) -> Result<Settings, ConfigError> {
+    let time = |key: &str, text: &str, most: Duration| {
+        let time = duration::parse(text).ok().filter(|time| *time <= most);
+        time.ok_or_else(|| {
+            ConfigError::bad(
+                format!("resume.{key}"),
+                format!("{text:?} is no time"),
+                format!(
+                    "write a number with s, m, h or d, {} s at most, for example \"60s\"",
+                    most.as_secs()
+                ),
+            )
+        })
+    };
+    let bytes = |key: &str, bytes: u64, least: u64, most: u64| {
+        let fits = (least..=most).contains(&bytes).then(|| usize::try_from(bytes).ok()).flatten();
+        fits.ok_or_else(|| {
+            ConfigError::bad(
+                format!("resume.{key}"),
+                format!("{bytes} bytes are not possible"),
+                format!("write {least} to {most}"),
+            )
+        })
+    };
+    let answer = bytes("answer_bytes", raw.answer_bytes, LEAST_ANSWER, MOST_ANSWER)?;
+    Ok(Settings {
+        grace: time("grace", &raw.grace, Duration::from_secs(600))?,
+        keep: time("keep", &raw.keep, Duration::from_secs(24 * 3600))?,
+        limits: Limits { answer, total: bytes("total_bytes", raw.total_bytes, raw.answer_bytes, 1 << 40)? },
+        spool: store.join(SPOOL),
     })
 }
 

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 use synesis_ledger::Price;
 
+use crate::answers::Settings;
+
 pub(crate) use error::ConfigError;
 
 /// The trust domain of a gateway that was not told another.
@@ -35,6 +37,7 @@ pub(crate) struct Config {
     /// Absent only when there is no provider.
     pub(crate) default_model: Option<String>,
     pub(crate) log: Log,
+    pub(crate) resume: Settings,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) prices: BTreeMap<String, Price>,
 }

@@ -19,6 +19,7 @@ pub(super) struct Raw {
     pub(super) store: RawStore,
     pub(super) pki: RawPki,
     pub(super) log: RawLog,
+    pub(super) resume: RawResume,
     pub(super) providers: Vec<RawProvider>,
     pub(super) prices: Vec<RawPrice>,
 }
@@ -35,6 +36,7 @@ impl Default for Raw {
             store: RawStore::default(),
             pki: RawPki::default(),
             log: RawLog::default(),
+            resume: RawResume::default(),
             providers: Vec::new(),
             prices: Vec::new(),
         }
@@ -75,6 +77,21 @@ pub(super) struct RawLog {
 impl Default for RawLog {
     fn default() -> Self {
         Self { format: LogFormat::Auto, level: "info".to_owned() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawResume {
+    pub(super) grace: String,
+    pub(super) keep: String,
+    pub(super) answer_bytes: u64,
+    pub(super) total_bytes: u64,
+}
+
+impl Default for RawResume {
+    fn default() -> Self {
+        Self { grace: "60s".to_owned(), keep: "10m".to_owned(), answer_bytes: 4 << 20, total_bytes: 64 << 20 }
     }
 }
 

@@ -168,3 +168,22 @@ fn a_missing_file_is_told_with_the_way_to_make_one() {
     assert!(error.to_string().contains("/nonexistent/gateway.toml"));
     assert!(error.next_step().contains("init"));
 }
+
+#[test]
+fn how_long_answers_are_kept_is_written_as_people_say_it() {
+    let config = load_text("").unwrap();
+    assert_eq!((config.resume.grace.as_secs(), config.resume.keep.as_secs()), (60, 600));
+    assert_eq!(config.resume.spool, Path::new("/var/lib/synesis-gateway/answers"));
+    let config = load_text("[resume]\ngrace = \"2m\"\nkeep = \"1h\"\nanswer_bytes = 2097152\n").unwrap();
+    assert_eq!((config.resume.grace.as_secs(), config.resume.keep.as_secs()), (120, 3600));
+    assert_eq!(config.resume.limits.answer, 2 << 20);
+    for (text, key) in [
+        ("grace = \"11m\"", "resume.grace"),
+        ("keep = \"soon\"", "resume.keep"),
+        ("answer_bytes = 1", "resume.answer_bytes"),
+        ("total_bytes = 1", "resume.total_bytes"),
+    ] {
+        let told = told(&format!("[resume]\n{text}\n"));
+        assert!(told.contains(key) && told.contains("write "), "{told}");
+    }
+}

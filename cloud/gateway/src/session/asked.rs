@@ -7,6 +7,7 @@ use synesis_ledger::NanoUsd;
 use synesis_mesh::kind::ErrorCode;
 use synesis_proto::mesh::v1;
 
+use crate::answers::Identity;
 use crate::control_plane::RequestKey;
 use crate::providers::tools::{ToolCall, Tools, ToolsError};
 use crate::providers::{Message, Request, Sampling};
@@ -15,6 +16,14 @@ use crate::providers::{Message, Request, Sampling};
 const DEFAULT_MAX_TOKENS: u32 = 512;
 /// More stop strings than any provider takes.
 const MAX_STOP: usize = 16;
+
+/// What tells a request from another with the same id: the prompt as it came, and everything else that was asked.
+pub(super) fn identity(start: &v1::AskStart) -> Identity {
+    let redacted_hash: [u8; 32] = Sha256::digest(&start.prompt).into();
+    // The prompt is read once: its hash stands for it in the other.
+    let rest = v1::AskStart { prompt: redacted_hash.to_vec().into(), ..start.clone() };
+    Identity { redacted_hash, request_hash: Sha256::digest(rest.encode_to_vec()).into() }
+}
 
 /// A checked ask. The request's model is still as the device named it.
 pub(super) struct Asked {

@@ -3,10 +3,10 @@
 mod account;
 mod ask;
 mod asked;
-mod cancel;
 mod end;
 mod meter;
 mod release;
+mod run;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
+use crate::answers::Answers;
 use crate::control_plane::{Clock, ControlError, ControlPlane, DeviceState};
 use crate::enrol::Refusals;
 use crate::failure::chain;
@@ -45,14 +46,23 @@ const SUPERSEDED: &str = "newer connections of this device took its place";
 pub(crate) struct Services {
     pub(crate) plane: Arc<dyn ControlPlane>,
     pub(crate) catalogue: Catalogue,
+    pub(crate) answers: Answers,
     pub(crate) live: Live,
     pub(crate) refusals: Refusals,
     pub(crate) gateway_id: String,
     pub(crate) clock: Clock,
 }
 
-/// Serves one device until its connection is over or the gateway stops. Every answer that was begun is settled or
-/// released when this returns.
+/// What ends the streams of a session. An answer that is read on one of them ends with it, or goes on without it.
+#[derive(Clone, Default)]
+struct Ends {
+    /// The gateway stops, or the device's identity was taken back: its answers end too.
+    cut: CancellationToken,
+    /// The connection is over: its answers wait for the device to come back.
+    left: CancellationToken,
+}
+
+/// Serves one device until its connection is over or the gateway stops.
 pub(crate) async fn serve(
     mut connection: DeviceConnection,
     services: Arc<Services>,
@@ -134,12 +144,14 @@ struct Running<'a> {
 impl Running<'_> {
     /// Says why it ended.
     async fn run(self, stopping: CancellationToken) -> &'static str {
-        let ends = CancellationToken::new();
+        let ends = Ends::default();
         let mut work = JoinSet::new();
         let why = loop {
             tokio::select! {
                 biased;
                 () = self.presence.revoked() => {
+                    ends.cut.cancel();
+                    self.services.answers.revoke(self.device);
                     self.session.close(ErrorCode::Revoked, &ControlError::DeviceRevoked.to_string());
                     break "revoked";
                 }
@@ -149,6 +161,7 @@ impl Running<'_> {
                 }
                 () = stopping.cancelled() => {
                     self.drain(&mut work).await;
+                    ends.cut.cancel();
                     break "the gateway is stopping";
                 }
                 Some(done) = work.join_next() => log_panic(done),
@@ -158,8 +171,10 @@ impl Running<'_> {
                 },
             }
         };
-        // Answers still running are cut, settled, and told if the connection is still there.
-        ends.cancel();
+        // An answer that was cut is settled, and told if the connection is still there.
+        if !ends.cut.is_cancelled() {
+            ends.left.cancel();
+        }
         while let Some(done) = work.join_next().await {
             log_panic(done);
         }
@@ -167,7 +182,7 @@ impl Running<'_> {
         why
     }
 
-    fn begin(&self, stream: WorkStream, work: &mut JoinSet<()>, ends: &CancellationToken) {
+    fn begin(&self, stream: WorkStream, work: &mut JoinSet<()>, ends: &Ends) {
         let (device, services, ends) = (self.device, Arc::clone(self.services), ends.clone());
         work.spawn(async move {
             match stream.header.kind {

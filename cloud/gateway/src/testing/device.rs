@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message as _;
+use sha2::{Digest, Sha256};
 use synesis_ledger::{KeyRing, SignedReceipt};
 use synesis_mesh::device::{Tunnel, TunnelConfig, TunnelHandle, TunnelState, enroll};
 use synesis_mesh::identity::DeviceIdentity;
@@ -51,19 +52,21 @@ impl TestDevice {
 
     /// Begins an ask that says `prompt`.
     pub(crate) async fn ask(&self, request_id: Ulid, prompt: &str) -> Asking {
-        let message = v1::PromptMessage {
-            role: "user".to_owned(),
-            content: prompt.to_owned(),
-            ..v1::PromptMessage::default()
-        };
-        let prompt = v1::Prompt { messages: vec![message], ..v1::Prompt::default() }.encode_to_vec();
-        let start = v1::AskStart { prompt: prompt.into(), max_tokens: 100, ..v1::AskStart::default() };
-        self.ask_with(request_id, start).await
+        self.ask_with(request_id, start(prompt)).await
     }
 
     pub(crate) async fn ask_with(&self, request_id: Ulid, start: v1::AskStart) -> Asking {
         let mut stream = self.tunnel.open(StreamHeader::new(StreamKind::Ask, request_id)).await.unwrap();
         stream.tx.write(&v1::AskUp { message: Some(ask_up::Message::Start(start)) }).await.unwrap();
+        Asking { stream }
+    }
+
+    /// Goes on with the answer to `prompt` from frame number `from`.
+    pub(crate) async fn resume(&self, request_id: Ulid, from: u64, prompt: &str) -> Asking {
+        let hash: [u8; 32] = Sha256::digest(&start(prompt).prompt).into();
+        let resume = v1::AskResume { from_seq: from, redacted_hash: hash.to_vec().into() };
+        let mut stream = self.tunnel.open(StreamHeader::new(StreamKind::Ask, request_id)).await.unwrap();
+        stream.tx.write(&v1::AskUp { message: Some(ask_up::Message::Resume(resume)) }).await.unwrap();
         Asking { stream }
     }
 
@@ -99,6 +102,17 @@ impl TestDevice {
         ring.verify(&receipt).unwrap();
         receipt
     }
+}
+
+/// An ask that says `prompt`.
+pub(crate) fn start(prompt: &str) -> v1::AskStart {
+    let message = v1::PromptMessage {
+        role: "user".to_owned(),
+        content: prompt.to_owned(),
+        ..v1::PromptMessage::default()
+    };
+    let prompt = v1::Prompt { messages: vec![message], ..v1::Prompt::default() }.encode_to_vec();
+    v1::AskStart { prompt: prompt.into(), max_tokens: 100, ..v1::AskStart::default() }
 }
 
 /// A running ask.
@@ -137,6 +151,13 @@ impl Asking {
     pub(crate) async fn cancel(&mut self) {
         let cancel = v1::AskUp { message: Some(ask_up::Message::Cancel(v1::AskCancel {})) };
         self.stream.tx.write(&cancel).await.unwrap();
+    }
+
+    /// Says that everything is here.
+    pub(crate) async fn done(mut self) {
+        let done = v1::AskUp { message: Some(ask_up::Message::Done(v1::AskDone {})) };
+        self.stream.tx.write(&done).await.unwrap();
+        self.stream.tx.finish().await.unwrap();
     }
 
     /// Reads to the end of the stream.

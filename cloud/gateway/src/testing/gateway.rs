@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::scripted_http::ScriptedHttp;
+use crate::answers::Answers;
 use crate::app::Bound;
 use crate::cli::Init;
 use crate::failure::Failure;
@@ -21,6 +22,7 @@ use crate::{app, commands, config};
 pub(crate) struct TestGateway {
     folder: TempDir,
     pub(crate) address: SocketAddr,
+    answers: Answers,
     stopping: CancellationToken,
     serving: JoinSet<Result<(), Failure>>,
 }
@@ -29,6 +31,13 @@ impl TestGateway {
     /// A gateway whose model "big" is served by `provider`, at 1 and 2 dollars per million tokens.
     pub(crate) async fn start(provider: &ScriptedHttp) -> Self {
         Self::serve(Self::folder(provider.address())).await
+    }
+
+    /// The same, with more configuration.
+    pub(crate) async fn start_configured(provider: &ScriptedHttp, more: &str) -> Self {
+        let folder = Self::folder(provider.address());
+        std::fs::write(folder.path().join("conf.d/more.toml"), more).unwrap();
+        Self::serve(folder).await
     }
 
     /// The same, with these providers instead.
@@ -68,17 +77,22 @@ impl TestGateway {
     }
 
     fn run(bound: Bound, folder: TempDir) -> Self {
-        let address = bound.address();
+        let (address, answers) = (bound.address(), bound.answers());
         let stopping = CancellationToken::new();
         let mut serving = JoinSet::new();
         serving.spawn(bound.run(stopping.clone().cancelled_owned()));
-        Self { folder, address, stopping, serving }
+        Self { folder, address, answers, stopping, serving }
     }
 
     /// Stops in order and serves again from the same files, at another address.
     pub(crate) async fn restart(self) -> Self {
         let folder = self.stop().await;
         Self::serve(folder).await
+    }
+
+    /// The answers it has.
+    pub(crate) fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// What SIGTERM begins.

@@ -5,6 +5,7 @@ pub(crate) mod device;
 mod end_to_end;
 mod faults;
 pub(crate) mod gateway;
+mod resume;
 pub(crate) mod scripted_http;
 pub(crate) mod scripted_runtime;
 mod stopping;
