@@ -20,7 +20,7 @@ use crate::ask::Asker;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::decisions::DecisionLog;
-use crate::escalation::{Escalation, Reconciler};
+use crate::escalation::{Escalation, Reconciler, Resume};
 use crate::folders::{FolderError, Folders};
 use crate::ipc::socket::{Socket, SocketError};
 use crate::ipc::{self, AdmissionControl, Ipc};
@@ -149,7 +149,8 @@ impl Daemon {
             tunnel::prepare(folders.identity(), way, feeds.for_tunnel, journal.clone());
         let uplink = Uplink { tunnel: view, device_id, pending_receipts: journal.pending() };
         let budget = Budget::new(config.billing.daily_limit_usd);
-        let escalation = Escalation { tunnel, identity: identity.watch(), journal, budget };
+        let resume = Resume::within(Duration::from_secs(config.escalation.resume_s.into()));
+        let escalation = Escalation { tunnel, identity: identity.watch(), journal, budget, resume };
         let reconciler = Reconciler::new(escalation.clone());
         let config = Arc::new(config);
         let sessions = Sessions::default();

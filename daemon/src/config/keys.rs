@@ -184,6 +184,11 @@ pub static KEYS: &[Key] = &[
         "a file with user:password for the proxy; not set: it wants none",
     ),
     key(
+        "escalation.resume_s",
+        Kind::Integer(0, 600),
+        "seconds that a cloud answer which was cut off waits for the tunnel; 0: it is given up at once",
+    ),
+    key(
         "routing.policy",
         Kind::Choice(&["auto", "local", "cloud", "ask"]),
         "where a prompt runs when the request does not say",

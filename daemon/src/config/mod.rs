@@ -31,6 +31,8 @@ pub struct Config {
     pub adapters: Adapters,
     /// The cloud side.
     pub gateway: Gateway,
+    /// Prompts that go to the cloud.
+    pub escalation: Escalation,
     /// Where a prompt runs when it does not say.
     pub routing: Routing,
     /// The device's own spending limit.
@@ -173,6 +175,14 @@ pub enum Fallback {
     Auto,
     /// No tunnel.
     Off,
+}
+
+/// `[escalation]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Escalation {
+    /// Seconds that an answer which was cut off waits for the tunnel.
+    #[serde(deserialize_with = "value::between::<0, 600, _>")]
+    pub resume_s: u32,
 }
 
 /// `[routing]`
@@ -376,6 +386,12 @@ impl Default for Gateway {
             proxy: None,
             proxy_credentials_file: None,
         }
+    }
+}
+
+impl Default for Escalation {
+    fn default() -> Self {
+        Self { resume_s: 90 }
     }
 }
 

@@ -6,7 +6,9 @@ use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 use synesis_ledger::NanoUsd;
 use synesis_privacy::{Redacted, RedactedJson};
-use synesis_proto::mesh::v1::{AskStart, AskUp, Prompt, PromptMessage, ask_up};
+use synesis_proto::mesh::v1::{
+    AskCancel, AskDone, AskResume, AskStart, AskUp, Prompt, PromptMessage, ask_up,
+};
 
 /// How the answer should be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +72,12 @@ impl Encoded {
         self.detector_version
     }
 
+    /// The frame that goes on with the answer from frame number `from`.
+    pub(super) fn resume(&self, from: u64) -> AskUp {
+        let resume = AskResume { from_seq: from, redacted_hash: self.hash.to_vec().into() };
+        AskUp { message: Some(ask_up::Message::Resume(resume)) }
+    }
+
     /// The frame that starts the request.
     pub(super) fn start(&self, wishes: &Wishes, most: Option<NanoUsd>) -> AskUp {
         let start = AskStart {
@@ -88,6 +96,16 @@ impl Encoded {
         };
         AskUp { message: Some(ask_up::Message::Start(start)) }
     }
+}
+
+/// The frame that says that this device has everything.
+pub(super) fn done() -> AskUp {
+    AskUp { message: Some(ask_up::Message::Done(AskDone {})) }
+}
+
+/// The frame that says that nobody wants the answer any more.
+pub(super) fn cancel() -> AskUp {
+    AskUp { message: Some(ask_up::Message::Cancel(AskCancel {})) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod enrolment;
 mod fixture;
 mod limit;
+mod resume;
 
 use std::time::Duration;
 
@@ -284,7 +285,7 @@ async fn a_gateway_that_cannot_settle_does_not_take_the_answer_back() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cut_in_the_middle_is_an_interruption_and_stays_open() {
+async fn a_stream_that_is_cut_in_the_middle_is_an_interruption_when_nobody_waits_for_the_tunnel() {
     let world = World::start().await;
     for orderly in [true, false] {
         let ((answer, text), ()) = tokio::join!(world.ask(), async {
@@ -325,7 +326,9 @@ async fn bytes_that_are_no_receipt_are_none() {
         let mut asking = world.asked().await;
         asking.accept(500).await;
         asking.finish(0).await;
-        asking.say(ask_down::Message::Receipt(AskReceipt { signed_receipt: vec![0; 9].into() })).await;
+        asking
+            .say(ask_down::Message::Receipt(AskReceipt { signed_receipt: vec![0; 9].into(), seq: 0 }))
+            .await;
         asking.end().await;
     });
     assert!(answer.unwrap().receipt.is_none());
