@@ -46,7 +46,7 @@ deny: ## Licences, sources and banned crates (deny.toml); installs cargo-deny in
 	  $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny@$(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
-.PHONY: bench-runtime bench-router chaos
+.PHONY: bench-runtime bench-router chaos cuts
 bench-runtime: ## Speed beside llama.cpp's own server, into target/bench/runtime.json (BENCH_ROWS=generation,swap: a part)
 	@packaging/prerequisites build
 	@packaging/fetch-models
@@ -66,6 +66,12 @@ chaos: ## Ten minutes of a model process that is killed, stopped and starved (SY
 	@packaging/fetch-models
 	$(CARGO) build $(LOCKED) --workspace --all-targets
 	SYNESIS_CHAOS_SECONDS="$${SYNESIS_CHAOS_SECONDS:-600}" $(CARGO) test $(LOCKED) -p synesis-tests --test faults_chaos -- --nocapture
+
+cuts: ## 100 cuts of 0.1 to 60 s in streaming cloud answers (SYNESIS_CUTS, SYNESIS_CUT_SECONDS: others); about an hour
+	@packaging/prerequisites test
+	$(CARGO) build $(LOCKED) --workspace --all-targets
+	SYNESIS_CUTS="$${SYNESIS_CUTS:-100}" SYNESIS_CUT_SECONDS="$${SYNESIS_CUT_SECONDS:-60}" \
+	  $(CARGO) test $(LOCKED) -p synesis-tests --test faults_links -- --nocapture
 
 .PHONY: man
 man: ## Generates the man pages and completions of synctl into target/man

@@ -19,5 +19,7 @@ pub mod models;
 pub mod process;
 pub mod provider;
 pub mod ready;
+pub mod relay;
 pub mod router_bench;
 pub mod seed;
+pub mod streamed;
