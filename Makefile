@@ -46,7 +46,7 @@ deny: ## Licences, sources and banned crates (deny.toml); installs cargo-deny in
 	  $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny@$(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
-.PHONY: bench-runtime bench-router chaos cuts
+.PHONY: bench-runtime bench-router bench-tunnel chaos cuts
 bench-runtime: ## Speed beside llama.cpp's own server, into target/bench/runtime.json (BENCH_ROWS=generation,swap: a part)
 	@packaging/prerequisites build
 	@packaging/fetch-models
@@ -60,6 +60,11 @@ bench-router: ## Right answers and their cost, by confidence against at random, 
 	@packaging/fetch-models
 	$(CARGO) build $(LOCKED) --release -p synesisd -p synesis-runtime -p synctl -p synesis-gateway -p synesis-tests --bins
 	@target/release/bench-router
+
+bench-tunnel: ## The tunnel beside quinn, tonic, mosquitto and LiteLLM, into target/bench/tunnel.json (BENCH_ROWS=idle,push: a part)
+	@packaging/prerequisites bench
+	$(CARGO) build $(LOCKED) --release -p synesisd -p synctl -p synesis-gateway -p synesis-load -p synesis-tests --bins
+	@target/release/bench-tunnel
 
 chaos: ## Ten minutes of a model process that is killed, stopped and starved (SYNESIS_CHAOS_SECONDS: other than 600)
 	@packaging/prerequisites test

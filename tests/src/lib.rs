@@ -23,3 +23,4 @@ pub mod relay;
 pub mod router_bench;
 pub mod seed;
 pub mod streamed;
+pub mod tunnel_bench;

@@ -108,6 +108,8 @@ fn serve(
     hang_up: &Sender<()>,
     resumed: &Mutex<Receiver<()>>,
 ) {
+    // Small pieces, each of them waited for at the other end.
+    let _ = stream.set_nodelay(true);
     let Ok(mut out) = stream.try_clone() else { return };
     let mut input = BufReader::new(stream);
     // Keep-alive: one connection carries several requests.

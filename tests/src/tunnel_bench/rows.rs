@@ -1,0 +1,29 @@
+//! The rows of `make bench-tunnel`, one promise each. Every row starts its own processes, and they end with it.
+
+mod escalation;
+mod handshake;
+mod heartbeat;
+mod idle;
+mod push;
+mod restart;
+mod round_trip;
+
+use super::Bench;
+use crate::bench::Row;
+
+/// The names that `BENCH_ROWS` takes, in the order they run.
+pub const NAMES: [&str; 7] =
+    ["round-trip", "idle", "heartbeat", "handshake", "restart", "push", "escalation"];
+
+pub(super) async fn measure(bench: &Bench, name: &str) -> Vec<Row> {
+    match name {
+        "round-trip" => round_trip::new_stream(bench),
+        "idle" => idle::fleet(bench),
+        "heartbeat" => heartbeat::busy(bench),
+        "handshake" => handshake::visits(bench),
+        "restart" => restart::killed(bench),
+        "push" => push::bulk(bench),
+        "escalation" => escalation::added(bench).await,
+        other => unreachable!("{other} is not one of {NAMES:?}"),
+    }
+}
