@@ -47,7 +47,8 @@ async fn a_revoked_identity_is_put_off_with_its_open_requests() {
     let folder = TempDir::new().unwrap();
     let (journal, _) = DeviceJournal::open(folder.path()).await.unwrap();
     let (_, vitals) = watch::channel(None);
-    let parts = tunnel::prepare(folder.path().join("identity"), tunnel::Way::default(), vitals, journal.clone());
+    let parts =
+        tunnel::prepare(folder.path().join("identity"), tunnel::Way::default(), vitals, journal.clone());
     let TunnelParts { identity, handle, mut keeper, .. } = parts;
 
     let stop = CancellationToken::new();

@@ -91,7 +91,7 @@ fn spec(settings: &RuntimeSettings) -> ChildSpec {
         .arg(&settings.model_path)
         .arg("--sandbox")
         .arg(settings.sandbox.as_str())
-        .env("GOMP_SPINCOUNT", "1000")
+        .env("GOMP_SPINCOUNT", "10000")
         .env("GGML_NO_BACKTRACE", "1")
 }
 
