@@ -54,8 +54,22 @@ async fn without_udp_the_tunnel_comes_up_over_tcp_and_says_why() {
     let reason = format!("UDP to {nobody} got no answer; connected over TCP, trying UDP again");
     assert_eq!(status.reason, Some(reason));
     assert_eq!(status.next_step, Some(format!("open UDP to {nobody} in the firewall")));
-    gateway.session().await;
+    let session = gateway.session().await;
     device.handle.ping().await.unwrap();
+    assert_eq!(session.carrier(), Carrier::Tcp);
+    let (sent, received) = session.traffic();
+    assert!(sent > 0 && received > 0);
+}
+
+#[tokio::test]
+async fn a_gateway_proves_itself_over_tcp_with_the_certificate_it_has_now() {
+    let (pki, next) = (Pki::new(), Pki::new());
+    let gateway = Gateway::start(&pki);
+    let (_socket, nobody) = silence();
+    let device = dialling(next.device(nobody), nobody, tcp_port(&gateway));
+    assert!(device.reach(TunnelState::Backoff).await.reason.unwrap().contains("is not the gateway"));
+    gateway.endpoint.renew_tls(&next.tls()).unwrap();
+    device.reach(TunnelState::Up).await;
 }
 
 #[tokio::test]

@@ -90,7 +90,8 @@ pub(crate) async fn serve(
         Err(error) => return tracing::debug!(%device, %error, "the device left before it was welcomed"),
     };
     presence.is_up(session.reports());
-    tracing::info!(%device, remote = %session.remote(), agent = hello.agent, "device connected");
+    let carrier = session.carrier().as_str();
+    tracing::info!(%device, remote = %session.remote(), carrier, agent = hello.agent, "device connected");
     touch(device, &services).await;
     let why = Running { session, device, services: &services, presence }.run(stopping).await;
     tracing::info!(%device, why, "device disconnected");

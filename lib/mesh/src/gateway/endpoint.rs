@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quinn::crypto::rustls::HandshakeData;
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{ServerConfig, TokioRuntime};
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
@@ -135,6 +135,20 @@ impl GatewayEndpoint {
         Ok(Self { endpoint, tcp: None, trust_domain: tls.trust_domain.clone() })
     }
 
+    /// Proves itself with another certificate, or lets in devices of other CAs, from the next handshake on. The sockets,
+    /// their connections and the trust domain stay.
+    ///
+    /// # Errors
+    /// When the certificates are unusable; then nothing has changed.
+    pub fn renew_tls(&self, tls: &GatewayTls) -> Result<(), BindError> {
+        let crypto = crypto(tls)?;
+        self.endpoint.set_server_config(Some(quic_config(crypto.quic)));
+        if let Some(door) = &self.tcp {
+            door.renew_tls(crypto.tcp);
+        }
+        Ok(())
+    }
+
     /// The address it listens on.
     ///
     /// # Errors
@@ -188,13 +202,17 @@ fn crypto(tls: &GatewayTls) -> Result<ServerTls, BindError> {
 }
 
 fn server_config(tls: &GatewayTls) -> Result<ServerConfig, BindError> {
-    let mut config = ServerConfig::with_crypto(crypto(tls)?.quic);
+    Ok(quic_config(crypto(tls)?.quic))
+}
+
+fn quic_config(crypto: Arc<QuicServerConfig>) -> ServerConfig {
+    let mut config = ServerConfig::with_crypto(crypto);
     config
         .transport_config(transport::gateway())
         .max_incoming(transport::MAX_INCOMING)
         .incoming_buffer_size(transport::INCOMING_BUFFER)
         .incoming_buffer_size_total(transport::INCOMING_BUFFER_TOTAL);
-    Ok(config)
+    config
 }
 
 /// A peer before its handshake.

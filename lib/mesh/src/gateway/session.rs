@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::control::Control;
-use crate::carrier::{Connection, ConnectionLost};
+use crate::carrier::{Carrier, Connection, ConnectionLost};
 use crate::frame::{FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, MAX_WORK_STREAMS};
 use crate::stream::{RawStream, RecvHalf, SendHalf, StreamHeader, WorkStream};
@@ -81,6 +81,16 @@ impl Session {
     /// Where the device is now; it may move.
     pub fn remote(&self) -> SocketAddr {
         self.connection.remote()
+    }
+
+    /// What carries the session.
+    pub fn carrier(&self) -> Carrier {
+        self.connection.carrier()
+    }
+
+    /// Bytes sent and received so far, by the socket's count.
+    pub fn traffic(&self) -> (u64, u64) {
+        self.connection.traffic()
     }
 
     /// The next piece of work the device asks for, or `None` when the connection is over. Streams of an unknown kind or
