@@ -116,8 +116,8 @@ impl Connection {
     /// After the end: resolves when the other end had time to hear of it.
     pub(crate) async fn wait_idle(&self) {
         match self {
-            Self::Quic { endpoint, .. } => {
-                if let Some(endpoint) = endpoint {
+            Self::Quic { .. } => {
+                if let Some(endpoint) = self.endpoint() {
                     endpoint.wait_idle().await;
                 }
             }

@@ -223,6 +223,7 @@ pub struct Incoming {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each lives for one handshake, and is not kept")]
 enum Knock {
     Quic(quinn::Incoming),
     Tcp { stream: TcpStream, remote: SocketAddr, door: Arc<TcpDoor> },
