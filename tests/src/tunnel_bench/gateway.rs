@@ -29,16 +29,26 @@ const LIMITS: [(&str, &str); 5] = [
     ("others_per_minute", "1000000"),
 ];
 
+/// A provider that nothing asks.
+pub(super) const NOBODY: &str = "http://127.0.0.1:9/v1";
+
 #[derive(Debug)]
 pub(super) struct Gateway {
     folder: PathBuf,
     port: u16,
+    /// What it is started under: a program and its arguments, or nothing.
+    wrapper: Vec<String>,
     guard: Option<Load>,
 }
 
 impl Gateway {
     /// Starts it in `folder` with this provider, and makes the folder when it is not there.
     pub(super) fn start(folder: &Path, provider: &str) -> Self {
+        Self::start_under(folder, provider, Vec::new())
+    }
+
+    /// The same, as the argument of another program.
+    pub(super) fn start_under(folder: &Path, provider: &str, wrapper: Vec<String>) -> Self {
         let dir = folder.to_owned();
         if !dir.join("gateway.toml").exists() {
             let mut init = Command::new(binary("synesis-gateway"));
@@ -56,7 +66,7 @@ impl Gateway {
             dir.join("admin.sock").display(),
         );
         fs::write(dir.join("conf.d/50-bench.toml"), config).expect("its configuration");
-        let mut gateway = Self { folder: dir, port, guard: None };
+        let mut gateway = Self { folder: dir, port, wrapper, guard: None };
         gateway.serve();
         gateway
     }
@@ -70,7 +80,7 @@ impl Gateway {
         if enrolled < devices {
             let _ = fs::remove_dir_all(&folder);
         }
-        let gateway = Self::start(&folder, "http://127.0.0.1:9/v1");
+        let gateway = Self::start(&folder, NOBODY);
         if enrolled < devices {
             eprintln!("   enrolling {devices} devices, once");
             gateway.admin(&["account", "create", "fleet"]).expect_code(0);
@@ -95,11 +105,14 @@ impl Gateway {
 
     fn serve(&mut self) {
         let notify = NotifySocket::bind(&self.folder, "gateway");
+        let gateway =
+            [binary("synesis-gateway"), "serve".into(), "--config".into(), self.folder.join("gateway.toml")];
+        let line: Vec<PathBuf> = self.wrapper.iter().map(PathBuf::from).chain(gateway).collect();
         self.guard = Some(Load::start(
             "guard",
             &json!({
-                "program": binary("synesis-gateway"),
-                "arguments": ["serve", "--config", self.folder.join("gateway.toml")],
+                "program": line[0],
+                "arguments": line[1..],
                 "environment": [["NOTIFY_SOCKET", notify.path()]],
                 "log": self.folder.join("log"),
             }),
@@ -118,6 +131,11 @@ impl Gateway {
 
     pub(super) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it keeps everything.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The CA that devices pin.

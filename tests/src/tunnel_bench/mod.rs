@@ -4,6 +4,7 @@
 mod gateway;
 mod litellm;
 mod load;
+mod massif;
 mod mosquitto;
 mod rows;
 mod scale;

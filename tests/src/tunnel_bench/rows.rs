@@ -1,5 +1,6 @@
 //! The rows of `make bench-tunnel`, one promise each. Every row starts its own processes, and they end with it.
 
+mod anatomy;
 mod escalation;
 mod handshake;
 mod heartbeat;
@@ -12,13 +13,14 @@ use super::Bench;
 use crate::bench::Row;
 
 /// The names that `BENCH_ROWS` takes, in the order they run.
-pub const NAMES: [&str; 7] =
-    ["round-trip", "idle", "heartbeat", "handshake", "restart", "push", "escalation"];
+pub const NAMES: [&str; 8] =
+    ["round-trip", "idle", "anatomy", "heartbeat", "handshake", "restart", "push", "escalation"];
 
 pub(super) async fn measure(bench: &Bench, name: &str) -> Vec<Row> {
     match name {
         "round-trip" => round_trip::new_stream(bench),
         "idle" => idle::fleet(bench),
+        "anatomy" => anatomy::heap(bench),
         "heartbeat" => heartbeat::busy(bench),
         "handshake" => handshake::visits(bench),
         "restart" => restart::killed(bench),
