@@ -63,7 +63,9 @@ bench-router: ## Right answers and their cost, by confidence against at random, 
 
 bench-tunnel: ## The tunnel beside quinn, tonic, mosquitto and LiteLLM, into target/bench/tunnel.json (BENCH_ROWS=idle,push: a part)
 	@packaging/prerequisites bench
-	$(CARGO) build $(LOCKED) --release -p synesisd -p synctl -p synesis-gateway -p synesis-load -p synesis-tests --bins
+	@mkdir -p target/bench
+	$(CARGO) build $(LOCKED) --release -p synesisd -p synctl -p synesis-gateway -p synesis-load -p synesis-tests --bins \
+	  $(if $(wildcard cloud/gateway/benches/resume.rs),--bench resume) --message-format json-render-diagnostics >target/bench/built-tunnel.json
 	@target/release/bench-tunnel
 
 chaos: ## Ten minutes of a model process that is killed, stopped and starved (SYNESIS_CHAOS_SECONDS: other than 600)

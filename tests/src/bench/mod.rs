@@ -4,6 +4,7 @@
 mod adapters;
 mod answer;
 mod bare;
+pub(crate) mod built;
 mod burst;
 pub(crate) mod http;
 pub(crate) mod machine;

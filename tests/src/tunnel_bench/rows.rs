@@ -7,14 +7,15 @@ mod heartbeat;
 mod idle;
 mod push;
 mod restart;
+mod resume;
 mod round_trip;
 
 use super::Bench;
 use crate::bench::Row;
 
 /// The names that `BENCH_ROWS` takes, in the order they run.
-pub const NAMES: [&str; 8] =
-    ["round-trip", "idle", "anatomy", "heartbeat", "handshake", "restart", "push", "escalation"];
+pub const NAMES: [&str; 9] =
+    ["round-trip", "idle", "anatomy", "heartbeat", "handshake", "restart", "push", "resume", "escalation"];
 
 pub(super) async fn measure(bench: &Bench, name: &str) -> Vec<Row> {
     match name {
@@ -25,6 +26,7 @@ pub(super) async fn measure(bench: &Bench, name: &str) -> Vec<Row> {
         "handshake" => handshake::visits(bench),
         "restart" => restart::killed(bench),
         "push" => push::bulk(bench),
+        "resume" => resume::bookkeeping(bench),
         "escalation" => escalation::added(bench).await,
         other => unreachable!("{other} is not one of {NAMES:?}"),
     }
