@@ -224,7 +224,9 @@ fn revoked(status: &TunnelStatus) -> EscalationError {
 }
 
 fn header(request_id: Ulid, until: Instant) -> StreamHeader {
-    let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    // In whole seconds: nobody waits more exactly.
+    let left = until.saturating_duration_since(Instant::now()).as_secs() + 1;
+    let left = Duration::from_secs(left);
     StreamHeader { timeout: Some(left), ..StreamHeader::new(StreamKind::Ask, request_id) }
 }
 

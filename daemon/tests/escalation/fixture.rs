@@ -163,6 +163,12 @@ impl World {
     /// The same, over another of the device's connections.
     pub(crate) async fn tell_on(&self, gateway: &Session, state: &str, signed: Option<&SignedReceipt>) {
         let mut stream = gateway.work().await.unwrap();
+        if stream.header.kind == StreamKind::Ask {
+            // Of a request that was given up, the device says so before it asks what became of it.
+            let first = stream.rx.read::<v1::AskUp>().await.unwrap().unwrap().message;
+            assert!(matches!(first, Some(ask_up::Message::Cancel(_))), "{first:?}");
+            stream = gateway.work().await.unwrap();
+        }
         assert_eq!(stream.header.kind, StreamKind::Account);
         stream.rx.read::<v1::AccountUp>().await.unwrap().unwrap();
         let signed_receipt = signed.map(SignedReceipt::to_bytes).unwrap_or_default().into();

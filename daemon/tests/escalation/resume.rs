@@ -218,7 +218,7 @@ async fn a_request_that_was_cut_before_its_acceptance_is_not_closed_by_a_door_th
         world.asked().await.end().await;
         let (stream, _) = arrives(&world.gateway).await;
         stream.refuse(ErrorCode::Draining, "later", "").await.unwrap();
-        assert_eq!(world.open(), 1, "it may be running");
+        assert_eq!(world.open_in_all(), 1, "it may be running");
         let (stream, first) = arrives(&world.gateway).await;
         let First::Start(start) = first else { panic!("nothing was accepted") };
         let mut asking = Asking { stream, start };
