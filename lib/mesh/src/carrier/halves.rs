@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ConnectionLost;
+use super::contain::{Contained, contained, contained_io};
 use super::mux::{MuxRecv, MuxSend};
 
 /// Why a direction of a stream failed. It travels inside an [`io::Error`], as quinn's own errors do.
@@ -54,7 +55,7 @@ impl StreamFault {
 /// The sending direction.
 #[derive(Debug)]
 pub(crate) enum SendStream {
-    Quic(quinn::SendStream),
+    Quic(Contained<quinn::SendStream>),
     Tcp(MuxSend),
 }
 
@@ -64,7 +65,7 @@ impl SendStream {
         match self {
             // `ClosedStream` means finished or reset before: there is nothing left to end.
             Self::Quic(stream) => {
-                let _ = stream.finish();
+                let _ = contained(|| stream.finish());
             }
             Self::Tcp(stream) => stream.finish(),
         }
@@ -74,7 +75,7 @@ impl SendStream {
     pub(crate) fn reset(&mut self, code: u32) {
         match self {
             Self::Quic(stream) => {
-                let _ = stream.reset(code.into());
+                let _ = contained(|| stream.reset(code.into()));
             }
             Self::Tcp(stream) => stream.reset(code),
         }
@@ -84,7 +85,7 @@ impl SendStream {
     pub(crate) fn set_priority(&self, priority: i32) {
         if let Self::Quic(stream) = self {
             // Only a closed stream refuses a priority, and then the first write says so.
-            let _ = stream.set_priority(priority);
+            let _ = contained(|| stream.set_priority(priority));
         }
     }
 
@@ -110,21 +111,21 @@ impl AsyncWrite for SendStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             // quinn has a `poll_write` of its own, with another error.
-            Self::Quic(stream) => AsyncWrite::poll_write(Pin::new(stream), cx, data),
+            Self::Quic(stream) => contained_io(|| AsyncWrite::poll_write(Pin::new(&mut **stream), cx, data)),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, data),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Quic(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Quic(stream) => contained_io(|| Pin::new(&mut **stream).poll_flush(cx)),
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Quic(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Quic(stream) => contained_io(|| Pin::new(&mut **stream).poll_shutdown(cx)),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -133,7 +134,7 @@ impl AsyncWrite for SendStream {
 /// The receiving direction.
 #[derive(Debug)]
 pub(crate) enum RecvStream {
-    Quic(quinn::RecvStream),
+    Quic(Contained<quinn::RecvStream>),
     Tcp(MuxRecv),
 }
 
@@ -142,7 +143,7 @@ impl RecvStream {
     pub(crate) fn stop(&mut self, code: u32) {
         match self {
             Self::Quic(stream) => {
-                let _ = stream.stop(code.into());
+                let _ = contained(|| stream.stop(code.into()));
             }
             Self::Tcp(stream) => stream.stop(code),
         }
@@ -156,7 +157,7 @@ impl AsyncRead for RecvStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Quic(stream) => AsyncRead::poll_read(Pin::new(stream), cx, buffer),
+            Self::Quic(stream) => contained_io(|| AsyncRead::poll_read(Pin::new(&mut **stream), cx, buffer)),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }

@@ -1,12 +1,15 @@
 //! What a tunnel runs on: QUIC, or many streams on one TLS connection over TCP where UDP does not get through. One
 //! connection type and one pair of stream halves for both, with the same meaning of end, reset, stop and close.
 
+mod contain;
 mod halves;
 mod lost;
 mod mux;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use contain::{Contained, contained, contained_async};
 pub(crate) use halves::{RecvStream, SendStream, StreamFault};
 pub use lost::ConnectionLost;
 pub(crate) use mux::{Leash, Muxed, Side, Socket};
@@ -37,7 +40,7 @@ impl Carrier {
 #[derive(Debug, Clone)]
 pub(crate) enum Connection {
     Quic {
-        connection: quinn::Connection,
+        connection: Arc<Contained<quinn::Connection>>,
         /// The device's own endpoint; a gateway's serves all of its connections.
         endpoint: Option<quinn::Endpoint>,
     },
@@ -46,11 +49,15 @@ pub(crate) enum Connection {
 
 impl From<quinn::Connection> for Connection {
     fn from(connection: quinn::Connection) -> Self {
-        Self::Quic { connection, endpoint: None }
+        Self::over_quic(connection, None)
     }
 }
 
 impl Connection {
+    pub(crate) fn over_quic(connection: quinn::Connection, endpoint: Option<quinn::Endpoint>) -> Self {
+        Self::Quic { connection: Arc::new(connection.into()), endpoint }
+    }
+
     pub(crate) fn carrier(&self) -> Carrier {
         match self {
             Self::Quic { .. } => Carrier::Quic,
@@ -70,8 +77,8 @@ impl Connection {
     pub(crate) async fn open(&self) -> Result<(SendStream, RecvStream), ConnectionLost> {
         match self {
             Self::Quic { connection, .. } => {
-                let (send, recv) = connection.open_bi().await?;
-                Ok((SendStream::Quic(send), RecvStream::Quic(recv)))
+                let (send, recv) = contained_async(connection.open_bi()).await?;
+                Ok((SendStream::Quic(send.into()), RecvStream::Quic(recv.into())))
             }
             Self::Tcp(muxed) => muxed.open().await,
         }
@@ -81,8 +88,8 @@ impl Connection {
     pub(crate) async fn accept(&self) -> Result<(SendStream, RecvStream), ConnectionLost> {
         match self {
             Self::Quic { connection, .. } => {
-                let (send, recv) = connection.accept_bi().await?;
-                Ok((SendStream::Quic(send), RecvStream::Quic(recv)))
+                let (send, recv) = contained_async(connection.accept_bi()).await?;
+                Ok((SendStream::Quic(send.into()), RecvStream::Quic(recv.into())))
             }
             Self::Tcp(muxed) => muxed.accept().await,
         }
@@ -100,7 +107,9 @@ impl Connection {
 
     fn close_with(&self, code: u32, reason: &str) {
         match self {
-            Self::Quic { connection, .. } => connection.close(code.into(), reason.as_bytes()),
+            Self::Quic { connection, .. } => {
+                let _ = contained(|| connection.close(code.into(), reason.as_bytes()));
+            }
             Self::Tcp(muxed) => muxed.close(code, reason),
         }
     }
@@ -108,7 +117,10 @@ impl Connection {
     /// Resolves when the connection has ended, with the cause.
     pub(crate) async fn closed(&self) -> ConnectionLost {
         match self {
-            Self::Quic { connection, .. } => connection.closed().await.into(),
+            Self::Quic { connection, .. } => {
+                let closed = async { Err::<(), _>(connection.closed().await) };
+                contained_async(closed).await.err().unwrap_or(ConnectionLost::Local)
+            }
             Self::Tcp(muxed) => muxed.closed().await,
         }
     }

@@ -186,7 +186,7 @@ impl Dial<'_> {
             .await
             .map_err(|_| unreachable(&no_answer(&address, self.each)))?
             .map_err(|error| Failure::connection(gateway, &error.into()))?;
-        Ok(Connection::Quic { connection, endpoint: Some(endpoint) })
+        Ok(Connection::over_quic(connection, Some(endpoint)))
     }
 
     async fn tcp(
