@@ -60,6 +60,8 @@ pub struct TunnelView {
     pub rtt: Option<Duration>,
     /// When it came up; only while up.
     pub connected_since: Option<SystemTime>,
+    /// Times the path of this connection was bound anew.
+    pub rebinds: u32,
     /// Why it is not up, or not as it should be.
     pub reason: String,
     /// What to do.
@@ -77,6 +79,7 @@ impl TunnelView {
             transport: None,
             rtt: None,
             connected_since: None,
+            rebinds: 0,
             reason: "this device is not enrolled".to_owned(),
             next_step: "enrol it with: synctl enroll --gateway HOST:PORT --ca FILE --token-file FILE"
                 .to_owned(),

@@ -57,6 +57,8 @@ pub(crate) struct TunnelJson {
     pub(crate) rtt_us: Option<u64>,
     pub(crate) connected_since: Option<String>,
     pub(crate) retry_in_ms: Option<u64>,
+    /// Times the path of this connection was bound anew.
+    pub(crate) rebinds: u32,
     pub(crate) reason: Option<String>,
     pub(crate) next_step: Option<String>,
 }
@@ -72,6 +74,7 @@ impl From<Tunnel> for TunnelJson {
             rtt_us: rtt.map(units::whole_us),
             connected_since: present(tunnel.connected_since),
             retry_in_ms: tunnel.retry_in_ms,
+            rebinds: tunnel.rebinds,
             reason: present(tunnel.reason),
             next_step: present(tunnel.next_step),
         }
@@ -88,7 +91,12 @@ impl TunnelJson {
             "quic" => "over QUIC".to_owned(),
             other => format!("over {}", other.to_uppercase()),
         });
-        let parts = [self.gateway.clone(), transport, rtt, since, retry];
+        let rebinds = match self.rebinds {
+            0 => None,
+            1 => Some("rebound once".to_owned()),
+            times => Some(format!("rebound {times} times")),
+        };
+        let parts = [self.gateway.clone(), transport, rtt, since, rebinds, retry];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }

@@ -38,6 +38,7 @@ fn told(status: &TunnelStatus) -> TunnelView {
         transport: status.transport,
         rtt: status.rtt,
         connected_since: status.connected_since,
+        rebinds: status.rebinds,
         reason,
         next_step,
         retry_at: status.retry_at,

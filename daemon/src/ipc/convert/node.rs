@@ -54,6 +54,7 @@ impl From<&TunnelView> for Tunnel {
             next_step: view.next_step.clone(),
             retry_in_ms: view.retry_at.map(until),
             transport: view.transport.map(|carrier| carrier.as_str().to_owned()).unwrap_or_default(),
+            rebinds: view.rebinds,
         }
     }
 }

@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::fallback::tcp_target;
+use super::netlink::Netlink;
+use super::network_change::{Changes, Outlook};
 use super::proxy::{self, ProxyError};
 use super::race::{Race, Step, TIE, Target, Try};
 use super::{Failure, Fallback, Proxy, Verdict};
@@ -35,6 +37,12 @@ pub(super) trait Network: Send + Sync + Debug {
     fn tcp(&self, remote: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Socket>>>;
     /// The addresses of a `host:port`, as of now.
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+    /// Moves an endpoint that talks to `remote` to a fresh socket; its connections migrate.
+    fn rebind(&self, endpoint: &Endpoint, remote: SocketAddr) -> io::Result<()>;
+    /// Reports of its changes, from now on.
+    fn changes(&self) -> io::Result<Box<dyn Changes>>;
+    /// How this machine would reach the world and its gateway.
+    fn outlook(&self, gateway: Option<SocketAddr>) -> Outlook;
 }
 
 /// The real network: a new socket, and with it a new NAT mapping, per dial.
@@ -57,6 +65,18 @@ impl Network for Udp {
 
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move { Ok(lookup_host(name).await?.collect()) })
+    }
+
+    fn rebind(&self, endpoint: &Endpoint, remote: SocketAddr) -> io::Result<()> {
+        endpoint.rebind(transport::udp_socket(transport::any_local(remote))?)
+    }
+
+    fn changes(&self) -> io::Result<Box<dyn Changes>> {
+        Ok(Box::new(Netlink::open()?))
+    }
+
+    fn outlook(&self, gateway: Option<SocketAddr>) -> Outlook {
+        Outlook::now(gateway)
     }
 }
 
@@ -137,7 +157,7 @@ impl Dial<'_> {
                     Err(failure) => {
                         let gateway = &self.gateways[tried.gateway];
                         tracing::debug!(gateway, target = ?tried.target, reason = failure.reason, "dial failed");
-                        race.failed(&tried, failure.verdict != Verdict::Retry, Instant::now());
+                        race.failed(&tried, !failure.verdict.may_pass(), Instant::now());
                         match tried.target {
                             Target::Quic(_) => failures.note(failure),
                             Target::Tcp(_) | Target::Proxied => failures.note_tcp(failure),
@@ -286,7 +306,7 @@ struct Failures {
 
 impl Failures {
     fn note(&mut self, failure: Failure) {
-        if failure.verdict == Verdict::Retry {
+        if failure.verdict.may_pass() {
             self.silent = Some(failure);
         } else {
             self.refused.get_or_insert(failure);

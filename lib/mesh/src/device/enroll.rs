@@ -66,7 +66,7 @@ impl From<Failure> for EnrollError {
         let Failure { verdict, untrusted, reason, next_step } = failure;
         match verdict {
             _ if untrusted => Self::Untrusted { reason, next_step },
-            Verdict::Retry => Self::Unreachable { reason, next_step },
+            Verdict::Retry | Verdict::RetryInTurn => Self::Unreachable { reason, next_step },
             Verdict::Refused | Verdict::Revoked => Self::Refused { code: None, message: reason, next_step },
         }
     }

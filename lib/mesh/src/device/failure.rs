@@ -21,10 +21,20 @@ const ENROLL_AGAIN: &str = "enrol this device again with a new token";
 pub(super) enum Verdict {
     /// It may work the next time.
     Retry,
+    /// The same, but others probably met it in the same moment (the gateway restarted), and should not all come back at
+    /// once.
+    RetryInTurn,
     /// It will not work until somebody changes something; trying goes on, slowly.
     Refused,
     /// The identity was taken back; trying stops.
     Revoked,
+}
+
+impl Verdict {
+    /// Whether trying again can help although nobody changes anything.
+    pub(super) const fn may_pass(self) -> bool {
+        matches!(self, Self::Retry | Self::RetryInTurn)
+    }
 }
 
 /// A failed dial or a lost connection.
@@ -76,6 +86,11 @@ impl Failure {
         Self::new(Verdict::Retry, why, "nothing to do: it reconnects by itself")
     }
 
+    /// Lost together with others.
+    pub(super) fn lost_with_others(why: impl Into<String>) -> Self {
+        Self { verdict: Verdict::RetryInTurn, ..Self::lost(why) }
+    }
+
     /// A problem the gateway stated.
     pub(super) fn problem(problem: &v1::Problem) -> Self {
         Self::stated(problem.code.into(), &problem.message, &problem.next_step)
@@ -97,7 +112,7 @@ impl Failure {
             (stated, _) => stated,
         };
         match known {
-            Some(ErrorCode::Draining) => Self::lost(format!("the gateway is going away: {text}")),
+            Some(ErrorCode::Draining) => Self::lost_with_others(format!("the gateway is going away: {text}")),
             _ => Self::new(verdict, format!("the gateway ended the connection: {text}"), next),
         }
     }
@@ -115,7 +130,7 @@ impl Failure {
             // The gateway refused ours.
             ConnectionLost::Alert(alert) => Self::certificate_refused(*alert),
             ConnectionLost::TimedOut => Self::unreachable(gateway, "no answer"),
-            ConnectionLost::Forgotten => Self::lost("the gateway restarted"),
+            ConnectionLost::Forgotten => Self::lost_with_others("the gateway restarted"),
             ConnectionLost::Version => {
                 Self::new(Verdict::Refused, "no QUIC version in common", "update this device or the gateway")
             }

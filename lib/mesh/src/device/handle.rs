@@ -104,7 +104,7 @@ impl TunnelHandle {
             link.orders.send(Order::Ping(answer)).await.ok()?;
             answered.await.ok()
         };
-        match timeout(self.shared.timing.lost_after, ask).await {
+        match timeout(self.shared.timing.ping_patience(), ask).await {
             Ok(Some(rtt)) => Ok(rtt),
             Ok(None) => Err(PingError::Lost),
             Err(_) => Err(PingError::TimedOut),

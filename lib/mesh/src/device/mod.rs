@@ -10,6 +10,8 @@ mod fallback;
 mod handle;
 mod link;
 mod liveness;
+mod netlink;
+mod network_change;
 mod proxy;
 mod race;
 mod seek;
@@ -70,10 +72,11 @@ pub struct Timing {
     pub hello_timeout: Duration,
     /// Between heartbeats; `None`: as the gateway asks.
     pub heartbeat: Option<Duration>,
-    /// A heartbeat without an ack for this long, or four round trips if that is longer, is repeated. While work is
-    /// running, this is also the time between heartbeats.
-    pub probe_after: Duration,
-    /// With heartbeats unanswered, the tunnel is down this long after the last ack.
+    /// Between heartbeats while work is running, if that is less: somebody waits, so a dead path has to show soon.
+    pub working_heartbeat: Duration,
+    /// A heartbeat without an ack for this long, or four round trips if that is longer, has the path bound anew.
+    pub rebind_after: Duration,
+    /// Without an ack for this long after that, or four round trips if that is longer, the connection is lost.
     pub lost_after: Duration,
     /// How long to wait before dialling again.
     pub backoff: Backoff,
@@ -89,14 +92,26 @@ impl Default for Timing {
             seek_every: Duration::from_secs(20),
             hello_timeout: Duration::from_secs(10),
             heartbeat: None,
-            probe_after: Duration::from_secs(3),
-            lost_after: Duration::from_secs(10),
+            // These three, the first wait, the head start of QUIC before TCP and the handshakes have to add up to
+            // less than ten seconds (docs/adr/0016).
+            working_heartbeat: Duration::from_millis(1_500),
+            rebind_after: Duration::from_secs(3),
+            lost_after: Duration::from_secs(2),
             backoff: Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) },
             stable_after: Duration::from_secs(60),
         }
     }
 }
 
+impl Timing {
+    /// A ping waits this long: twice what it takes to give up a path that is fast when it is alive.
+    fn ping_patience(&self) -> Duration {
+        2 * (self.rebind_after + self.lost_after)
+    }
+}
+
+#[cfg(test)]
+mod path_tests;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]

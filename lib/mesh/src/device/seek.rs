@@ -22,7 +22,7 @@ pub(super) async fn run(
     config.fallback = Fallback::Off;
     loop {
         sleep(jittered(config.timing.seek_every)).await;
-        match link::connect(&config, &identity, &*network, Duration::ZERO).await {
+        match link::connect(&config, &identity, &network, Duration::ZERO).await {
             Ok(welcomed) => return link::carry(welcomed, news).await,
             Err(failure) => tracing::debug!(reason = failure.reason, "still no way for QUIC"),
         }

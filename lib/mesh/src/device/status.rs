@@ -60,6 +60,8 @@ pub struct TunnelStatus {
     pub rtt: Option<Duration>,
     /// Since when it is up, if it is.
     pub connected_since: Option<SystemTime>,
+    /// Times the path of this connection was bound anew, because it did not answer or the network changed.
+    pub rebinds: u32,
     /// Why it is not up, or not as it should be.
     pub reason: Option<String>,
     /// What to do about it.
@@ -78,6 +80,7 @@ impl TunnelStatus {
             transport: None,
             rtt: None,
             connected_since: None,
+            rebinds: 0,
             reason: None,
             next_step: None,
             retry_at: None,
