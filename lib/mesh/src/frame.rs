@@ -63,6 +63,8 @@ impl FrameError {
                 ErrorCode::from_number(problem.code.into()).unwrap_or(ErrorCode::Internal)
             }
             Self::Reset(code) => code.unwrap_or(ErrorCode::Cancelled),
+            // A reader that did not read.
+            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => ErrorCode::DeadlineExceeded,
             Self::ConnectionLost(_) | Self::Io(_) => ErrorCode::Cancelled,
         }
     }

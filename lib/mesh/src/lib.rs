@@ -5,6 +5,7 @@
 //! the device by a one-time token; everything after it (`synesis-mesh/1`) runs on certificates of both sides.
 
 pub mod carrier;
+pub mod connection_id;
 pub mod device;
 pub mod frame;
 pub mod gateway;
@@ -12,5 +13,6 @@ pub mod identity;
 pub mod kind;
 pub mod stream;
 
+mod patience;
 mod tls;
 mod transport;

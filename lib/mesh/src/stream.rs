@@ -15,6 +15,7 @@ use ulid::Ulid;
 use crate::carrier::{RecvStream, SendStream};
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, MAX_HEADER_FRAME, StreamKind};
+use crate::patience::Patience;
 
 /// Longer trace contexts are dropped; the W3C format has 55 characters.
 const MAX_TRACEPARENT: usize = 128;
@@ -109,13 +110,20 @@ impl WorkStream {
     /// # Errors
     /// When the other end is gone already.
     pub async fn refuse(
-        mut self,
+        self,
         code: ErrorCode,
         message: impl Into<String>,
         next_step: impl Into<String>,
     ) -> Result<(), FrameError> {
-        let problem = code.problem(message, next_step);
-        self.rx.io_mut().stop(code);
+        self.refuse_with(code.problem(message, next_step)).await
+    }
+
+    /// Like [`Self::refuse`], with a problem that may say when to come back.
+    ///
+    /// # Errors
+    /// When the other end is gone already.
+    pub async fn refuse_with(mut self, problem: v1::Problem) -> Result<(), FrameError> {
+        self.rx.io_mut().stop(ErrorCode::from_number(problem.code.into()).unwrap_or(ErrorCode::Internal));
         match self.header.kind {
             StreamKind::Ask => {
                 let message = Some(v1::ask_down::Message::Problem(problem));
@@ -142,7 +150,7 @@ pub(crate) struct RawStream {
 
 impl RawStream {
     pub(crate) fn new((send, recv): (SendStream, RecvStream), guard: Option<Arc<Busy>>) -> Self {
-        let tx = SendHalf { stream: send, open: true, _busy: guard.clone() };
+        let tx = SendHalf { stream: send, open: true, patience: Patience::default(), _busy: guard.clone() };
         let rx = RecvHalf { stream: recv, open: true, _busy: guard };
         Self { tx: FrameWriter::new(tx, MAX_HEADER_FRAME), rx: FrameReader::new(rx, MAX_HEADER_FRAME) }
     }
@@ -188,6 +196,7 @@ impl Drop for Busy {
 pub struct SendHalf {
     stream: SendStream,
     open: bool,
+    patience: Patience,
     _busy: Option<Arc<Busy>>,
 }
 
@@ -202,6 +211,12 @@ impl FrameWriter<SendHalf> {
         half.open = false;
         half.stream.finish();
         Ok(())
+    }
+
+    /// Cuts this direction, with [`ErrorCode::DeadlineExceeded`], once a write has waited that long for a reader that takes
+    /// nothing.
+    pub fn cut_unread_after(&mut self, limit: Duration) {
+        self.io_mut().patience = Patience::of(limit);
     }
 
     /// Resets this direction with a reason; the other end reads [`FrameError::Reset`].
@@ -233,7 +248,12 @@ impl Drop for SendHalf {
 
 impl AsyncWrite for SendHalf {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
+        let written = Pin::new(&mut self.stream).poll_write(cx, data);
+        if self.patience.is_over(written.is_pending(), cx) {
+            self.reset(ErrorCode::DeadlineExceeded);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

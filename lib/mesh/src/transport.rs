@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::connection_id::NumberedIds;
 use crate::kind::MAX_WORK_STREAMS;
 
 /// A connection without any packet for this long is gone.
@@ -71,8 +71,11 @@ pub(crate) fn gateway() -> Arc<TransportConfig> {
 
 /// The gateway's endpoint. With a seed that survives restarts, a restarted gateway tells devices at once that it
 /// forgot them. That takes both keys: the connection-id key, or it would not answer packets of its former
-/// life at all, and the reset key, or devices would not believe the answer.
-pub(crate) fn gateway_endpoint(seed: Option<&[u8; 32]>) -> Result<quinn::EndpointConfig, getrandom::Error> {
+/// life at all, and the reset key, or devices would not believe the answer. Without a number, the seed gives one.
+pub(crate) fn gateway_endpoint(
+    seed: Option<&[u8; 32]>,
+    number: Option<u16>,
+) -> Result<quinn::EndpointConfig, getrandom::Error> {
     let mut random = [0; 32];
     let seed = match seed {
         Some(seed) => seed,
@@ -82,13 +85,15 @@ pub(crate) fn gateway_endpoint(seed: Option<&[u8; 32]>) -> Result<quinn::Endpoin
         }
     };
     let derive = |label: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, seed), label);
-    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, derive(b"synesis stateless reset 1").as_ref());
-    let mut id_key = [0; 8];
-    id_key.copy_from_slice(&derive(b"synesis connection id 1").as_ref()[..8]);
-    let id_key = u64::from_be_bytes(id_key);
-    let mut config = quinn::EndpointConfig::new(Arc::new(reset_key));
+    let key = |label: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, derive(label).as_ref());
+    let number = number.unwrap_or_else(|| {
+        let drawn = derive(b"synesis gateway number 1");
+        u16::from_be_bytes([drawn.as_ref()[0], drawn.as_ref()[1]])
+    });
+    let id_key = key(b"synesis connection id 2");
+    let mut config = quinn::EndpointConfig::new(Arc::new(key(b"synesis stateless reset 1")));
     config
-        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)))
+        .cid_generator(move || Box::new(NumberedIds::new(number, id_key.clone())))
         .min_reset_interval(MIN_RESET_INTERVAL);
     Ok(config)
 }

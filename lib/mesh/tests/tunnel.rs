@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::{Device, Gateway, Pki, SOON, ask, delta, over_tcp, silence};
+use support::{Device, Gateway, Pki, SOON, ask, delta, listen, over_tcp, silence};
 use synesis_mesh::carrier::ConnectionLost;
 use synesis_mesh::device::{PingError, TunnelEvent, TunnelState};
+use synesis_mesh::gateway::{Accepted, GatewayEndpoint};
 use synesis_mesh::kind::{ErrorCode, StreamKind};
 use synesis_mesh::stream::StreamHeader;
 use synesis_proto::mesh::v1;
@@ -269,7 +270,7 @@ async fn reconnect_makes_another_connection() {
 async fn a_port_that_is_taken_is_an_error_that_names_it() {
     let pki = Pki::new();
     let (_socket, taken) = silence();
-    let error = synesis_mesh::gateway::GatewayEndpoint::bind(&pki.tls(), taken).unwrap_err();
+    let error = GatewayEndpoint::bind(&pki.tls(), taken).unwrap_err();
     assert!(error.to_string().contains(&taken.to_string()), "{error}");
 }
 
@@ -277,5 +278,22 @@ async fn a_port_that_is_taken_is_an_error_that_names_it() {
 async fn a_gateway_with_a_foreign_key_does_not_start() {
     let pki = Pki::new();
     let tls = synesis_mesh::gateway::GatewayTls { key_pem: Pki::new().tls().key_pem, ..pki.tls() };
-    assert!(synesis_mesh::gateway::GatewayEndpoint::bind(&tls, ([127, 0, 0, 1], 0).into()).is_err());
+    assert!(GatewayEndpoint::bind(&tls, ([127, 0, 0, 1], 0).into()).is_err());
+}
+
+#[tokio::test]
+async fn a_device_that_is_told_when_to_come_back_does_not_come_before() {
+    let pki = Pki::new();
+    let endpoint = listen(&pki.tls(), ([127, 0, 0, 1], 0).into());
+    let device = Device::start(Some(pki.device(endpoint.local_addr().unwrap())));
+    let incoming = timeout(SOON, endpoint.accept()).await.unwrap().unwrap();
+    let Ok(Accepted::Device(mut peer)) = incoming.handshake().await else { panic!("no device") };
+    peer.hello().await.unwrap();
+    let mut problem = ErrorCode::RateLimited.problem("too many connections", "try again in an hour");
+    problem.retry_after_ms = 3_600_000;
+    peer.refuse_with(problem).await;
+    let status = device.reach(TunnelState::Backoff).await;
+    assert!(status.reason.unwrap().contains("too many connections (RATE_LIMITED)"));
+    assert_eq!(status.next_step.as_deref(), Some("try again in an hour"));
+    assert!(status.retry_at.unwrap() > Instant::now() + Duration::from_secs(3000));
 }

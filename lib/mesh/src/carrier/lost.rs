@@ -8,6 +8,9 @@ use quinn::ConnectionError;
 /// QUIC carries a TLS alert as `0x100 + alert` (RFC 9001, section 4.8).
 const CRYPTO_ERRORS: std::ops::Range<u64> = 0x100..0x200;
 
+/// QUIC's own code of an end that takes no new connection (RFC 9000, section 20.1).
+const CONNECTION_REFUSED: u64 = 0x2;
+
 /// Why a connection ended, or never came to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionLost {
@@ -28,6 +31,9 @@ pub enum ConnectionLost {
     /// The other end ended the handshake with this TLS alert.
     #[error("the other end refused the handshake (TLS alert {0})")]
     Alert(u64),
+    /// The other end takes no new connection now.
+    #[error("the other end takes no new connection now")]
+    Refused,
     /// Nothing came for too long.
     #[error("timed out")]
     TimedOut,
@@ -57,6 +63,9 @@ impl From<ConnectionError> for ConnectionLost {
                 if CRYPTO_ERRORS.contains(&u64::from(close.error_code)) =>
             {
                 Self::Alert(u64::from(close.error_code) - CRYPTO_ERRORS.start)
+            }
+            ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) == CONNECTION_REFUSED => {
+                Self::Refused
             }
             ConnectionError::TimedOut => Self::TimedOut,
             ConnectionError::Reset => Self::Forgotten,

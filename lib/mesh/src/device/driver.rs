@@ -243,7 +243,9 @@ impl Run {
         }
     }
 
-    fn retry_after(&mut self, wait: Duration) {
+    /// What the gateway asked for comes on top: those it sent away together do not come back together.
+    fn retry_after(&mut self, drawn: Duration) {
+        let wait = drawn + self.failure.as_ref().and_then(|failure| failure.retry_after).unwrap_or_default();
         self.timer = Some(Instant::now() + wait);
         let reason = self.failure.as_ref().map(|failure| failure.reason.as_str());
         tracing::info!(reason, ?wait, "tunnel down, dialling again after a wait");

@@ -63,7 +63,7 @@ pub enum EnrollError {
 
 impl From<Failure> for EnrollError {
     fn from(failure: Failure) -> Self {
-        let Failure { verdict, untrusted, reason, next_step } = failure;
+        let Failure { verdict, untrusted, reason, next_step, .. } = failure;
         match verdict {
             _ if untrusted => Self::Untrusted { reason, next_step },
             Verdict::Retry | Verdict::RetryInTurn => Self::Unreachable { reason, next_step },

@@ -2,6 +2,7 @@
 //! that reads QUIC's and TLS's error codes.
 
 use std::io;
+use std::time::Duration;
 
 use synesis_proto::mesh::v1;
 
@@ -13,6 +14,9 @@ use crate::tls::TlsError;
 
 const ALERT_CERTIFICATE_EXPIRED: u64 = 45;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
+
+/// A gateway cannot make a device stay away for longer than this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 const ENROLL_AGAIN: &str = "enrol this device again with a new token";
 
@@ -49,11 +53,19 @@ pub(super) struct Failure {
     pub(super) reason: String,
     /// What to do about it.
     pub(super) next_step: String,
+    /// How long the gateway asked to be left alone.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Failure {
     pub(super) fn new(verdict: Verdict, reason: impl Into<String>, next_step: impl Into<String>) -> Self {
-        Self { verdict, untrusted: false, reason: reason.into(), next_step: next_step.into() }
+        Self {
+            verdict,
+            untrusted: false,
+            reason: reason.into(),
+            next_step: next_step.into(),
+            retry_after: None,
+        }
     }
 
     pub(super) fn unreachable(gateway: &str, why: &str) -> Self {
@@ -93,7 +105,9 @@ impl Failure {
 
     /// A problem the gateway stated.
     pub(super) fn problem(problem: &v1::Problem) -> Self {
-        Self::stated(problem.code.into(), &problem.message, &problem.next_step)
+        let retry_after = Some(Duration::from_millis(problem.retry_after_ms).min(LONGEST_RETRY_AFTER));
+        let retry_after = retry_after.filter(|wait| !wait.is_zero());
+        Self { retry_after, ..Self::stated(problem.code.into(), &problem.message, &problem.next_step) }
     }
 
     fn stated(code: u64, text: &str, next_step: &str) -> Self {
@@ -129,6 +143,10 @@ impl Failure {
             }
             // The gateway refused ours.
             ConnectionLost::Alert(alert) => Self::certificate_refused(*alert),
+            ConnectionLost::Refused => {
+                let reason = format!("the gateway {gateway} takes nobody in now: it is full, or going away");
+                Self::new(Verdict::Retry, reason, "nothing to do: it tries again by itself")
+            }
             ConnectionLost::TimedOut => Self::unreachable(gateway, "no answer"),
             ConnectionLost::Forgotten => Self::lost_with_others("the gateway restarted"),
             ConnectionLost::Version => {

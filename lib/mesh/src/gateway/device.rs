@@ -1,6 +1,8 @@
 //! A device between its handshake and its session: it says hello, the gateway welcomes or refuses it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::control_down::Message as Down;
@@ -8,11 +10,14 @@ use synesis_proto::mesh::v1::control_up::Message as Up;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{STEP_TIMEOUT, Session};
+use super::{STEP_TIMEOUT, Session, Tally};
 use crate::carrier::{Connection, ConnectionLost};
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, StreamKind, negotiate_version};
 use crate::stream::{RawStream, RecvHalf, SendHalf};
+
+/// A device that was told why it may not come in is given this long to hang up.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why the first exchange on a connection failed. The peer has been told.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +59,18 @@ pub struct DeviceConnection {
     device_id: Uuid,
     control: Option<(FrameWriter<SendHalf>, FrameReader<RecvHalf>)>,
     version: u32,
+    tally: Arc<Tally>,
 }
 
 impl DeviceConnection {
     pub(super) fn new(connection: Connection, device_id: Uuid) -> Self {
-        Self { connection, device_id, control: None, version: 0 }
+        Self { connection, device_id, control: None, version: 0, tally: Arc::default() }
+    }
+
+    /// Counts into `tally` from now on.
+    #[must_use]
+    pub fn counted(self, tally: Arc<Tally>) -> Self {
+        Self { tally, ..self }
     }
 
     /// The device named in the certificate.
@@ -110,7 +122,24 @@ impl DeviceConnection {
         let interval = welcome.heartbeat_interval_ms;
         let message = v1::ControlDown { message: Some(Down::Welcome(welcome)) };
         timeout(STEP_TIMEOUT, tx.write(&message)).await.map_err(|_| HelloError::TimedOut)??;
-        Ok(Session::start(self.connection, self.device_id, tx, rx, interval))
+        Ok(Session::start(self.connection, self.device_id, tx, rx, interval, self.tally))
+    }
+
+    /// Turns the device away with a problem, which can say when to come back. A close alone could not.
+    pub async fn refuse_with(self, problem: v1::Problem) {
+        let code = ErrorCode::from_number(problem.code.into()).unwrap_or(ErrorCode::Internal);
+        let reason = problem.message.clone();
+        if let Some((mut tx, _rx)) = self.control {
+            let told = async {
+                tx.write(&v1::ControlDown { message: Some(Down::Problem(problem)) }).await?;
+                tx.finish().await?;
+                self.connection.closed().await;
+                Ok::<(), FrameError>(())
+            };
+            // The close says it again, shorter.
+            let _ = timeout(FAREWELL, told).await;
+        }
+        self.connection.close(code, &reason);
     }
 
     /// Turns the device away, now. [`ErrorCode::Revoked`] makes it stop trying.

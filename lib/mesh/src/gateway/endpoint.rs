@@ -103,9 +103,22 @@ impl GatewayEndpoint {
     /// # Errors
     /// When the certificates are unusable or the address is not available.
     pub fn bind(tls: &GatewayTls, address: SocketAddr) -> Result<Self, BindError> {
+        Self::bind_numbered(tls, address, None)
+    }
+
+    /// Like [`Self::bind`], with the number that the gateway's connection ids carry; a balancer routes by it. Without one,
+    /// the seed gives it.
+    ///
+    /// # Errors
+    /// Like [`Self::bind`].
+    pub fn bind_numbered(
+        tls: &GatewayTls,
+        address: SocketAddr,
+        number: Option<u16>,
+    ) -> Result<Self, BindError> {
         let unavailable = |source| BindError::Socket { protocol: "UDP", address, source };
         let server = server_config(tls)?;
-        let config = transport::gateway_endpoint(tls.reset_seed.as_deref())?;
+        let config = transport::gateway_endpoint(tls.reset_seed.as_deref(), number)?;
         let socket = transport::udp_socket(address).map_err(unavailable)?;
         let endpoint = quinn::Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime));
         Ok(Self {
@@ -175,6 +188,11 @@ impl GatewayEndpoint {
             knock = tcp => knock,
         };
         Some(Incoming { inner: inner?, trust_domain: self.trust_domain.clone() })
+    }
+
+    /// Connections that are open, handshakes under way among them.
+    pub fn connections(&self) -> usize {
+        self.endpoint.open_connections()
     }
 
     /// Ends all connections and takes no more.
@@ -254,6 +272,15 @@ impl Incoming {
         match &self.inner {
             Knock::Quic(incoming) => incoming.remote_address(),
             Knock::Tcp { remote, .. } => *remote,
+        }
+    }
+
+    /// Whether the peer has proven that it receives at its address.
+    pub fn is_proven(&self) -> bool {
+        match &self.inner {
+            Knock::Quic(incoming) => incoming.remote_address_validated(),
+            // Who finishes a TCP handshake receives at its address.
+            Knock::Tcp { .. } => true,
         }
     }
 

@@ -6,12 +6,14 @@ mod device;
 mod endpoint;
 mod enroll;
 mod session;
+mod tally;
 mod tcp;
 
 pub use device::{DeviceConnection, HelloError};
 pub use endpoint::{Accepted, BindError, GatewayEndpoint, GatewayTls, HandshakeError, Incoming};
 pub use enroll::EnrollConnection;
 pub use session::{DeviceReport, Session, SessionError};
+pub use tally::{Counter, Histogram, Tally};
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use synesis_mesh::device::{
     Backoff, Fallback, Tunnel, TunnelConfig, TunnelHandle, TunnelState, TunnelStatus,
 };
 use synesis_mesh::gateway::{
-    Accepted, DeviceConnection, EnrollConnection, GatewayEndpoint, GatewayTls, Session,
+    Accepted, DeviceConnection, EnrollConnection, GatewayEndpoint, GatewayTls, Session, Tally,
 };
 use synesis_mesh::identity::{Ca, CaKind, DeviceIdentity, DeviceKey, ReceiptKey, TrustDomain};
 use synesis_mesh::kind::ErrorCode;
@@ -120,6 +120,7 @@ pub(crate) struct Gateway {
     /// How each failed handshake failed.
     pub(crate) refused: mpsc::Receiver<String>,
     pub(crate) revoked: Arc<Mutex<HashSet<Uuid>>>,
+    pub(crate) tally: Arc<Tally>,
     _tasks: JoinSet<()>,
 }
 
@@ -128,6 +129,7 @@ struct Desk {
     revoked: Arc<Mutex<HashSet<Uuid>>>,
     sessions: mpsc::Sender<Arc<Session>>,
     refused: mpsc::Sender<String>,
+    tally: Arc<Tally>,
 }
 
 impl Gateway {
@@ -145,11 +147,13 @@ impl Gateway {
             revoked: revoked.clone(),
             sessions: sessions_in,
             refused: refused_in,
+            tally: Arc::default(),
         });
+        let tally = Arc::clone(&desk.tally);
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(endpoint.clone(), desk));
         let address = endpoint.local_addr().unwrap();
-        Self { address, endpoint, sessions, refused, revoked, _tasks: tasks }
+        Self { address, endpoint, sessions, refused, revoked, tally, _tasks: tasks }
     }
 
     pub(crate) async fn session(&mut self) -> Arc<Session> {
@@ -207,7 +211,8 @@ async fn enrol(desk: &Desk, mut connection: EnrollConnection) {
     connection.reply(v1::EnrollReply { message }).await.unwrap();
 }
 
-async fn welcome(desk: &Desk, mut device: DeviceConnection) {
+async fn welcome(desk: &Desk, device: DeviceConnection) {
+    let mut device = device.counted(Arc::clone(&desk.tally));
     if desk.revoked.lock().unwrap().contains(&device.device_id()) {
         return device.refuse(ErrorCode::Revoked, "revoked by the test");
     }
