@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use synesis_mesh::gateway::{Accepted, GatewayEndpoint, Incoming};
+use synesis_mesh::gateway::{Accepted, GatewayEndpoint, HandshakeError, Incoming};
 use synesis_mesh::kind::ErrorCode;
 use synesis_supervise::{BoxError, Context, Subsystem};
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::enrol;
 use crate::handshakes::{Handshakes, Room};
-use crate::session::{self, DRAIN, Services};
+use crate::session::{self, Services};
 
 /// The listener and what its connections need.
 pub(crate) struct Tunnel {
@@ -47,10 +47,11 @@ impl Subsystem for Tunnel {
                 }
             }
         }
-        self.services.answers.stop_by(Instant::now() + DRAIN);
+        self.services.answers.stop_by(Instant::now() + self.services.drain.deadline);
         // From here on nobody comes in: sessions drain by themselves, then the rest is closed.
         let newcomers = async {
             while let Some(incoming) = self.endpoint.accept().await {
+                self.services.metrics.refused.count("draining");
                 incoming.refuse();
             }
         };
@@ -64,10 +65,27 @@ impl Subsystem for Tunnel {
     }
 }
 
+/// A word for the metrics.
+fn outcome(accepted: &Result<Accepted, HandshakeError>) -> &'static str {
+    match accepted {
+        Ok(Accepted::Device(_)) => "device",
+        Ok(Accepted::Enroll(_)) => "enrolment",
+        Err(HandshakeError::TimedOut) => "timed_out",
+        Err(HandshakeError::Failed(_)) => "failed",
+        Err(HandshakeError::NoCertificate) => "no_certificate",
+        Err(HandshakeError::Name(_)) => "bad_name",
+        Err(HandshakeError::Protocol) => "no_protocol",
+    }
+}
+
 async fn serve(incoming: Incoming, room: Room, services: Arc<Services>, stopping: CancellationToken) {
     let remote = incoming.remote();
     let accepted = incoming.handshake().await;
-    drop(room);
+    services.metrics.handshakes.count(outcome(&accepted));
+    match &accepted {
+        Ok(_) => room.done(),
+        Err(_) => drop(room),
+    }
     match accepted {
         Ok(Accepted::Enroll(connection)) => enrol::serve(connection, services).await,
         Ok(Accepted::Device(connection)) => session::serve(connection, services, stopping).await,

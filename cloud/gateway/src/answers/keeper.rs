@@ -15,7 +15,9 @@ use super::answer::{Answer, Ended, Rest};
 use super::spool::{Spool, Spooled};
 use super::{Cancel, House, Start};
 use crate::failure::chain;
-use crate::session::DRAIN;
+
+/// For running answers, when nobody said how long they may take to end.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// A device that reads says that it has everything within a round trip. One that takes longer may be gone, and its
 /// answer has to outlive this process.
@@ -94,7 +96,7 @@ impl Subsystem for AnswersKeeper {
             self.begin(start, &spool, &closing);
         }
         closing.cancel();
-        let deadline = self.house.stop_by.borrow().unwrap_or_else(|| Instant::now() + DRAIN);
+        let deadline = self.house.stop_by.borrow().unwrap_or_else(|| Instant::now() + GRACE);
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         tokio::select! {
             () = ended => return Ok(()),

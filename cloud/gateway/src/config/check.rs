@@ -9,6 +9,7 @@ use reqwest::Url;
 use synesis_ledger::{NanoUsd, Price};
 
 use super::error::{ConfigError, nearest};
+use super::limits::http_listen;
 use super::raw::{Raw, RawKind, RawPrice, RawProvider, RawResume};
 use super::{Config, HttpProvider, Log, ProviderConfig, RuntimeProvider};
 use crate::answers::{Limits, Settings};
@@ -65,6 +66,11 @@ pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
         default_model,
         resume,
         log: Log { format: raw.log.format, level: raw.log.level },
+        limits: raw.limits.check()?,
+        drain: raw.drain.check()?,
+        gateway_number: raw.gateway_number,
+        reconnect_window: raw.reconnect_window.0,
+        http_listen: http_listen(raw.http_listen.as_deref(), raw.http_allow_remote)?,
         providers,
         prices,
     })

@@ -2,13 +2,16 @@
 
 mod check;
 mod decimal;
+mod duration;
 mod error;
 mod layers;
+mod limits;
 mod raw;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::Url;
 use synesis_ledger::Price;
@@ -16,6 +19,9 @@ use synesis_ledger::Price;
 use crate::answers::Settings;
 
 pub(crate) use error::ConfigError;
+pub(crate) use limits::Drain;
+
+use crate::limits::Rules;
 
 /// The trust domain of a gateway that was not told another.
 pub(crate) const DEFAULT_TRUST_DOMAIN: &str = "synesis.internal";
@@ -38,6 +44,14 @@ pub(crate) struct Config {
     pub(crate) default_model: Option<String>,
     pub(crate) log: Log,
     pub(crate) resume: Settings,
+    pub(crate) limits: Rules,
+    pub(crate) drain: Drain,
+    /// What its connection ids carry; absent: drawn from its key.
+    pub(crate) gateway_number: Option<u16>,
+    /// In which devices come back when this gateway was lost, when there are many.
+    pub(crate) reconnect_window: Duration,
+    /// Where `/ready` and `/metrics` are; absent: nowhere.
+    pub(crate) http_listen: Option<SocketAddr>,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) prices: BTreeMap<String, Price>,
 }
@@ -139,6 +153,12 @@ pub(crate) fn load(file: &Path) -> Result<Config, ConfigError> {
     let raw = layers::read(file)?;
     let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     check::check(raw, folder)
+}
+
+/// The limits of a configuration that does not mention them.
+#[cfg(test)]
+pub(crate) fn default_limits() -> Rules {
+    limits::RawLimits::default().check().unwrap()
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The configuration as it is written: every key the files may have, with its default.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::decimal::UsdText;
+use super::duration::DurationText;
+use super::limits::{RawDrain, RawLimits};
 use super::{DEFAULT_TRUST_DOMAIN, LogFormat, Sandbox};
 
 #[derive(Debug, Deserialize)]
@@ -20,6 +23,12 @@ pub(super) struct Raw {
     pub(super) pki: RawPki,
     pub(super) log: RawLog,
     pub(super) resume: RawResume,
+    pub(super) limits: RawLimits,
+    pub(super) drain: RawDrain,
+    pub(super) gateway_number: Option<u16>,
+    pub(super) reconnect_window: DurationText,
+    pub(super) http_listen: Option<String>,
+    pub(super) http_allow_remote: bool,
     pub(super) providers: Vec<RawProvider>,
     pub(super) prices: Vec<RawPrice>,
 }
@@ -37,6 +46,12 @@ impl Default for Raw {
             pki: RawPki::default(),
             log: RawLog::default(),
             resume: RawResume::default(),
+            limits: RawLimits::default(),
+            drain: RawDrain::default(),
+            gateway_number: None,
+            reconnect_window: DurationText(Duration::from_secs(10)),
+            http_listen: None,
+            http_allow_remote: false,
             providers: Vec::new(),
             prices: Vec::new(),
         }

@@ -6,6 +6,7 @@ use prost::Message as _;
 use sha2::{Digest, Sha256};
 use synesis_ledger::{KeyRing, SignedReceipt};
 use synesis_mesh::device::{Tunnel, TunnelConfig, TunnelHandle, TunnelState, enroll};
+use synesis_mesh::frame::FrameError;
 use synesis_mesh::identity::DeviceIdentity;
 use synesis_mesh::kind::StreamKind;
 use synesis_mesh::stream::{StreamHeader, WorkStream};
@@ -132,6 +133,11 @@ pub(crate) struct Told {
 }
 
 impl Asking {
+    /// The next frame, or why there is none.
+    pub(crate) async fn read(&mut self) -> Result<Option<v1::AskDown>, FrameError> {
+        self.stream.rx.read().await
+    }
+
     /// The next frame.
     pub(crate) async fn next(&mut self) -> Option<ask_down::Message> {
         self.stream.rx.read::<v1::AskDown>().await.unwrap().map(|down| down.message.unwrap())
