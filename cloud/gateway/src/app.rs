@@ -212,7 +212,10 @@ impl Bound {
             supervisor = supervisor.add(spec, process);
         }
         let running = supervisor
-            .add(Spec::essential("answers").grace(services.drain.deadline + Duration::from_secs(10)), self.answers)
+            .add(
+                Spec::essential("answers").grace(services.drain.deadline + Duration::from_secs(10)),
+                self.answers,
+            )
             .add(Spec::essential("admin"), self.admin)
             .add(
                 Spec::essential("tunnel").grace(services.drain.deadline + Duration::from_secs(10)),

@@ -80,14 +80,16 @@ fn outcome(accepted: &Result<Accepted, HandshakeError>) -> &'static str {
 
 async fn serve(incoming: Incoming, room: Room, services: Arc<Services>, stopping: CancellationToken) {
     let remote = incoming.remote();
-    let accepted = incoming.handshake().await;
+    // What is over soon is in boxes of its own: a connection's task is as large as its largest part, for as long as its device
+    // is connected.
+    let accepted = Box::pin(incoming.handshake()).await;
     services.metrics.handshakes.count(outcome(&accepted));
     match &accepted {
         Ok(_) => room.done(),
         Err(_) => drop(room),
     }
     match accepted {
-        Ok(Accepted::Enroll(connection)) => enrol::serve(connection, services).await,
+        Ok(Accepted::Enroll(connection)) => Box::pin(enrol::serve(connection, services)).await,
         Ok(Accepted::Device(connection)) => session::serve(connection, services, stopping).await,
         Err(error) => tracing::debug!(%remote, error = crate::failure::chain(&error), "handshake failed"),
     }

@@ -157,9 +157,16 @@ async fn a_gateway_that_refuses_the_stream_itself_is_heard_too() {
     let world = World::start().await;
     let ((answer, _), ()) = tokio::join!(world.ask(), async {
         let stream = world.gateway.work().await.unwrap();
-        stream.refuse(ErrorCode::RateLimited, "slowly", "wait").await.unwrap();
+        let mut problem = ErrorCode::RateLimited.problem("slowly", "try again in 30 seconds");
+        problem.retry_after_ms = 30_000;
+        stream.refuse_with(problem).await.unwrap();
     });
-    assert_eq!(Problem::from(answer.unwrap_err()).reason, reason::RATE_LIMITED);
+    let problem = Problem::from(answer.unwrap_err());
+    assert_eq!(
+        (problem.reason.as_str(), problem.retry_after, problem.next_step.as_str()),
+        (reason::RATE_LIMITED, Some(Duration::from_secs(30)), "try again in 30 seconds")
+    );
+    // What was meant to be asked is in the journal, as something that cost nothing.
     assert_eq!(world.open(), 0);
 }
 

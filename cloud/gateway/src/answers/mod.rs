@@ -181,9 +181,11 @@ impl Answers {
         self.0.settings.grace
     }
 
-    /// The gateway stops: running answers have until then.
+    /// The gateway stops: running answers have until then, or until an earlier time that was said before or is said later.
     pub(crate) fn stop_by(&self, deadline: Instant) {
-        self.0.stop_by.send_if_modified(|by| by.is_none().then(|| *by = Some(deadline)).is_some());
+        self.0
+            .stop_by
+            .send_if_modified(|by| by.is_none_or(|by| deadline < by).then(|| *by = Some(deadline)).is_some());
     }
 
     #[cfg(test)]

@@ -34,8 +34,7 @@ mod tests {
 
     #[test]
     fn a_number_and_a_unit_are_a_duration() {
-        let seconds =
-            ["500ms", "10s", "5m", "24h", "1d", "0s"].map(|text| read(text).unwrap().as_secs_f64());
+        let seconds = ["500ms", "10s", "5m", "24h", "1d", "0s"].map(|text| read(text).unwrap().as_secs_f64());
         assert_eq!(seconds, [0.5, 10.0, 300.0, 86_400.0, 86_400.0, 0.0]);
     }
 

@@ -89,7 +89,7 @@ pub(crate) async fn serve(
     let hello = tokio::select! {
         biased;
         () = presence.superseded() => None,
-        hello = connection.hello() => Some(hello),
+        hello = Box::pin(connection.hello()) => Some(hello),
     };
     let hello = match hello {
         Some(Ok(hello)) => hello,
@@ -109,7 +109,7 @@ pub(crate) async fn serve(
     if let Err(wait) = services.devices.take(device, Class::Connection, Instant::now()) {
         metrics.refused.count("device_limit");
         tracing::debug!(%device, ?wait, "a device connects too often");
-        return connection.refuse_with(limits::problem(Class::Connection, wait)).await;
+        return Box::pin(connection.refuse_with(limits::problem(Class::Connection, wait))).await;
     }
     if let Err((code, reason)) = admit(device, &services).await {
         metrics.refused.count(match code {
@@ -120,7 +120,7 @@ pub(crate) async fn serve(
         tracing::info!(%device, %code, "device turned away");
         return connection.refuse(code, &reason);
     }
-    let session = match connection.welcome(welcome(&services)).await {
+    let session = match Box::pin(connection.welcome(welcome(&services))).await {
         Ok(session) => session,
         Err(error) => return tracing::debug!(%device, %error, "the device left before it was welcomed"),
     };
@@ -201,7 +201,7 @@ impl Running<'_> {
                     break SUPERSEDED;
                 }
                 () = stopping.cancelled() => {
-                    self.drain(&mut work).await;
+                    Box::pin(self.drain(&mut work)).await;
                     ends.cut.cancel();
                     break "the gateway is stopping";
                 }

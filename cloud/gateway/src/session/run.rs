@@ -101,6 +101,7 @@ async fn prepare<'a>(
     model.clone_into(&mut request.model);
     let input_tokens = tokio::select! {
         bound = provider.input_bound(&request) => bound.map_err(|error| {
+            services.metrics.provider_errors.count(error.class());
             tracing::warn!(request = %key, provider = provider.name(), class = error.class(), "provider failed");
             problem::of_provider(&error)
         })?,
@@ -166,6 +167,9 @@ impl Ask<'_> {
     /// Settles or releases, and ends the answer.
     async fn conclude(&self, made: &Made, answer: &Answer, services: &Services) {
         let Made { end, meter, last_seq, calls } = made;
+        if let End::Failed(error) = end {
+            services.metrics.provider_errors.count(error.class());
+        }
         self.log_failure(end);
         if !meter.produced() && !matches!(end, End::Finished(_)) {
             release(&*services.plane, &self.key).await;

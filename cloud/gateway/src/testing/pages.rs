@@ -7,6 +7,7 @@ use synesis_mesh::device::TunnelState;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use ulid::Ulid;
 
 use super::device::TestDevice;
 use super::end_to_end::REQUEST;
@@ -53,6 +54,10 @@ async fn a_gateway_is_ready_until_it_drains_and_counts_what_it_does() {
     }
     let id = device.identity.device_id.to_string();
     assert!(!text.contains(&id) && !text.contains("acme"), "nobody is named");
+
+    assert_eq!(device.ask(Ulid::from(2), "hi").await.told().await.accepted.map(|_| ()), Some(()));
+    let (_, text) = get(pages, "/metrics").await;
+    assert!(text.contains("synesis_gateway_provider_errors_total{class=\"failing\"} 1\n"), "{text}");
 
     gateway.begin_stop();
     device.reaches(TunnelState::Draining).await;
