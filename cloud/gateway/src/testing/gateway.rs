@@ -53,13 +53,6 @@ impl TestGateway {
         Self::run(app::bind_with(&config, catalogue, Vec::new()).await.unwrap(), folder)
     }
 
-    /// The same as the first, with these lines in its configuration.
-    pub(crate) async fn start_configured(provider: &ScriptedHttp, lines: &str) -> Self {
-        let folder = Self::folder(provider.address());
-        std::fs::write(folder.path().join("conf.d/more.toml"), lines).unwrap();
-        Self::serve(folder).await
-    }
-
     /// Another gateway with the keys, accounts and devices that this folder holds.
     pub(crate) async fn twin(of: &TempDir) -> Self {
         let folder = TempDir::new().unwrap();
