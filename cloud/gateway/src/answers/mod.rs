@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use ulid::Ulid;
 use uuid::Uuid;
 
-pub(crate) use answer::{Answer, Ended, Identity, Missed};
+pub(crate) use answer::{Answer, Ended, Identity};
 pub(crate) use cancel::Cancel;
 pub(crate) use keeper::AnswersKeeper;
 pub(crate) use memory::Limits;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use super::answer::LIMIT;
+use super::answer::{LIMIT, Missed};
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -193,7 +193,8 @@ pub(in crate::device) fn panics() -> usize {
 }
 
 fn gateway_endpoint(net: &SimNet, tls: &GatewayTls) -> GatewayEndpoint {
-    let config = transport::gateway_endpoint(Some(&RESET_SEED)).unwrap_or_else(|_| EndpointConfig::default());
+    let config =
+        transport::gateway_endpoint(Some(&RESET_SEED), None).unwrap_or_else(|_| EndpointConfig::default());
     let endpoint = net.endpoint_at(GATEWAY.parse().unwrap(), config).unwrap();
     GatewayEndpoint::over(endpoint, tls).unwrap()
 }
