@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,10 +136,10 @@ async fn relay(socket: Arc<UdpSocket>, gateway: SocketAddr, open: Arc<AtomicBool
         if !open.load(Ordering::Relaxed) {
             continue;
         }
-        if !ways.contains_key(&device) {
+        if let Entry::Vacant(unseen) = ways.entry(device) {
             let way = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
             way.connect(gateway).await.unwrap();
-            ways.insert(device, way.clone());
+            unseen.insert(way.clone());
             let socket = socket.clone();
             back.spawn(async move {
                 let mut bytes = [0; 2048];
