@@ -81,7 +81,7 @@ fn parse(text: &str) -> Snapshot {
 
 fn owner(path: &[&str]) -> usize {
     let has = |word: &&str| path.iter().any(|place| place.contains(*word));
-    OWNERS.iter().position(|(_, words)| words.iter().all(|word| has(word))).expect("the last has no words")
+    OWNERS.iter().position(|(_, words)| words.iter().all(&has)).expect("the last has no words")
 }
 
 #[cfg(test)]
