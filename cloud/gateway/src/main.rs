@@ -3,6 +3,7 @@
 mod admin;
 mod answers;
 mod app;
+mod authorities;
 mod cli;
 mod closing;
 mod commands;
@@ -20,6 +21,7 @@ mod metrics;
 mod pki;
 mod problem;
 mod providers;
+mod rotation;
 mod secret;
 mod session;
 #[cfg(test)]
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Account(account) => commands::admin::account(account),
         Command::Token(token) => commands::admin::token(token),
         Command::Device(device) => commands::admin::device(device),
+        Command::Ca(ca) => commands::ca::run(ca),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

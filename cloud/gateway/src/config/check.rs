@@ -24,6 +24,9 @@ const PARALLEL: u32 = 4;
 /// Each takes the memory of a whole context.
 const MOST_PARALLEL: u32 = 64;
 
+/// Ten years: the life of a CA.
+const MOST_GRACE: Duration = Duration::from_secs(3650 * 86_400);
+
 /// Checks `raw`; relative paths are meant relative to `folder`.
 pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
     let listen = address("listen", &raw.listen, 4433)?;
@@ -63,6 +66,7 @@ pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
         pki_dir: folder.join(raw.pki.dir),
         public_url: raw.public_url,
         trust_domain: raw.trust_domain,
+        identity_grace: grace(&raw.identity.grace)?,
         default_model,
         resume,
         log: Log { format: raw.log.format, level: raw.log.level },
@@ -123,6 +127,18 @@ fn resume(raw: &RawResume, store: &Path) -> Result<Settings, ConfigError> {
         keep: time("keep", &raw.keep, Duration::from_secs(24 * 3600))?,
         limits: Limits { answer, total: bytes("total_bytes", raw.total_bytes, raw.answer_bytes, 1 << 40)? },
         spool: store.join(SPOOL),
+    })
+}
+
+/// How long an expired certificate can still be renewed; `0d`: not at all.
+fn grace(text: &str) -> Result<Duration, ConfigError> {
+    let time = duration::parse(text).ok().filter(|time| *time <= MOST_GRACE);
+    time.ok_or_else(|| {
+        ConfigError::bad(
+            "identity.grace",
+            format!("{text:?} is no time"),
+            "write a number with s, m, h or d, 3650d at most, for example \"365d\"",
+        )
     })
 }
 
