@@ -2,9 +2,8 @@
 //!
 //! llama.cpp multiplies matrices with `llamafile_sgemm` when there are two columns or more, and otherwise row by
 //! row with another order of sums. Where the matrices are those of an adapter, an answer would depend on what else
-//! is in the batch, and on how a prompt was cut. So one column is given to the same kernel as two columns that are
-//! the same memory: its tiles compute each column by itself and in the same order, and write the same sums twice to
-//! the same place.
+//! is in the batch, and on how a prompt was cut. So that kernel is kept from slim matrices of floats: it says that it
+//! can't, as it does for types it doesn't know, and the library goes row by row for any number of columns.
 //!
 //! Flash attention has three ways: tiles of many queries, pieces of a long cache for a single query, and row by row,
 //! which the library calls its reference. Only the last computes a row in an order that nothing beside it decides, so
@@ -59,10 +58,10 @@ unsafe extern "C" fn __wrap_llamafile_sgemm(
     b_type: c_int,
     c_type: c_int,
 ) -> bool {
-    let (n, ldb, ldc) =
-        if n == 1 && m.min(k) <= SLIM && FLOATS.contains(&a_type) { (2, 0, 0) } else { (n, ldb, ldc) };
-    // SAFETY: the arguments are the library's own. With a distance of zero both columns are the first one, which
-    // lies inside both matrices; the two columns belong to one tile, so one thread writes them.
+    if m.min(k) <= SLIM && FLOATS.contains(&a_type) {
+        return false;
+    }
+    // SAFETY: the arguments are the library's own.
     unsafe { sgemm(parameters, m, n, k, a, lda, b, ldb, c, ldc, a_type, b_type, c_type) }
 }
 

@@ -9,8 +9,8 @@
 //! - Flash attention has other ways for a token alone than for several sequences from 512 cells on, and for 64 and
 //!   more tokens of a prompt. `src/exact.rs` of the binary takes the one that computes each row by itself.
 //! - The library's matrix kernel for two and more columns (`llamafile_sgemm`) sums in another order than the one
-//!   for a single column. `src/exact.rs` keeps one column from another way where both kinds occur: the
-//!   matrices of adapters, and of an attention that is not flash attention. Q4_1, Q5_1 and the K quantisations never use it; weights in the
+//!   for a single column. `src/exact.rs` keeps it from the matrices where both kinds occur: those of
+//!   adapters, and those of an attention that is not flash attention. Q4_1, Q5_1 and the K quantisations never use it; weights in the
 //!   types that do (F16, Q8_0, ...) may differ in the last bits between a batch of one and a batch of several.
 
 use std::collections::BTreeMap;
