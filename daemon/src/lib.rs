@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod decisions;
 mod durable;
+pub mod embed;
 pub mod escalation;
 pub mod folders;
 pub mod ipc;

@@ -31,11 +31,17 @@ pub struct Routing {
 
 impl Asker {
     pub(super) async fn situation(&self, ask: &Ask, messages: &[Message]) -> Routing {
-        let model = match self.model.status().borrow().state {
-            ModelState::None => ModelHealth::None,
-            ModelState::Loading => ModelHealth::Starting,
-            ModelState::Ready => ModelHealth::Ready,
-            ModelState::Failed => ModelHealth::Failed,
+        let model = {
+            let status = self.model.status();
+            let status = status.borrow();
+            match status.state {
+                ModelState::None => ModelHealth::None,
+                // For a prompt it is as good as none.
+                ModelState::Ready if !status.writes_text() => ModelHealth::None,
+                ModelState::Loading => ModelHealth::Starting,
+                ModelState::Ready => ModelHealth::Ready,
+                ModelState::Failed => ModelHealth::Failed,
+            }
         };
         let thresholds = Thresholds::from(&self.config.routing);
         let (fit, input_tokens, wait_ms) = match model {
@@ -102,6 +108,10 @@ impl Asker {
     /// The router's "no" with what the device knows about the cause.
     pub fn refusal(&self, why: RefuseWhy) -> AskError {
         let (reason, next_step) = match why {
+            RefuseWhy::NoModel if !self.model.status().borrow().writes_text() => (
+                "the loaded model makes embeddings and writes no text".to_owned(),
+                "load one that writes text (synctl model load), or ask with --cloud".to_owned(),
+            ),
             RefuseWhy::NoModel => (
                 "no model is configured".to_owned(),
                 "set model.path in synesisd.toml, or ask with --cloud".to_owned(),

@@ -130,6 +130,11 @@ pub static KEYS: &[Key] = &[
         "seconds that answers in flight have when the model is replaced",
     ),
     key(
+        "model.embeddings",
+        Kind::Choice(&["auto", "mean", "last", "off"]),
+        "vectors of texts; auto: of models made for it; mean, last: of any model, from the vectors of its tokens",
+    ),
+    key(
         "model.hf_endpoint",
         Kind::Url,
         "the hub that `model pull hf:` asks; not set: HF_ENDPOINT, else Hugging Face",

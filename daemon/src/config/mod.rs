@@ -87,6 +87,8 @@ pub struct Model {
     /// Seconds that answers in flight have when the model is replaced.
     #[serde(deserialize_with = "value::between::<0, 3_600, _>")]
     pub drain_s: u32,
+    /// Whether the model makes vectors of texts, and how.
+    pub embeddings: Embeddings,
     /// The hub that `model pull hf:` asks; none: `HF_ENDPOINT`, else Hugging Face.
     pub hf_endpoint: Option<Url>,
     /// A file with the hub's access token; none: the systemd credential `hf-token`, if there is one.
@@ -94,6 +96,21 @@ pub struct Model {
     /// Most that pulled models may take on disk, in bytes; 0: no limit.
     #[serde(deserialize_with = "value::between_u64::<0, 1_125_899_906_842_624, _>")]
     pub store_max_bytes: u64,
+}
+
+/// Whether a model makes vectors of texts, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Embeddings {
+    /// As its file says: models that are made for it do.
+    #[default]
+    Auto,
+    /// The mean of its tokens' vectors, whatever the file says.
+    Mean,
+    /// The vector of the last token, whatever the file says.
+    Last,
+    /// None are made.
+    Off,
 }
 
 /// `[runtime]`
@@ -334,6 +351,7 @@ impl Default for Model {
             queue: 64,
             prefix_cache_bytes: 64 << 20,
             drain_s: 30,
+            embeddings: Embeddings::Auto,
             hf_endpoint: None,
             hf_token_file: None,
             store_max_bytes: 0,

@@ -172,6 +172,7 @@ fn a_wrong_value_names_the_key_the_value_and_what_is_allowed() {
         ("[openai]\nenabled = \"yes\"", ["\"openai.enabled\"", "yes", "true or false"]),
         ("[routing]\nmin_confidence = 1.5", ["\"routing.min_confidence\"", "1.5", "from 0 to 1"]),
         ("[model]\nhf_endpoint = \"ftp://x\"", ["\"model.hf_endpoint\"", "ftp://x", "http or https"]),
+        ("[model]\nembeddings = \"max\"", ["\"model.embeddings\"", "\"max\"", "auto, mean, last or off"]),
         ("[model]\ncontext_tokens = 0", ["\"model.context_tokens\"", "is 0;", "from 64 to 1048576"]),
         ("[model]\nthreads = -1", ["\"model.threads\"", "is -1;", "a whole number"]),
         ("[model]\nthreads = \"two\"", ["\"model.threads\"", "\"two\"", "a whole number"]),

@@ -19,6 +19,7 @@ impl From<&NodeStatus> for StatusReply {
                 name: status.model.name.clone(),
                 reason: status.model.reason.clone(),
                 next_step: status.model.next_step.clone(),
+                makes_embeddings: status.model.makes_embeddings(),
             }),
             adapter: Some(Adapter {
                 name: adapter.map(|adapter| adapter.name.to_string()).unwrap_or_default(),
