@@ -21,5 +21,6 @@ pub mod node;
 pub mod openai;
 pub mod route;
 pub mod sessions;
+pub mod transfers;
 pub mod tunnel;
 pub mod vitals;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::binaries::binary;
 use crate::ctl::{Outcome, finish};
 use crate::device::Device;
-use crate::models::{GEMMA, model};
+use crate::models::{GEMMA, SMOLLM, model};
 use crate::process::Process;
 use crate::provider::Provider;
 use crate::ready::NotifySocket;
@@ -46,6 +46,20 @@ impl Gateway {
              stop = [\"\\nQuestion:\"]\nprogram = \"{}\"\n",
             model(GEMMA).display(),
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/gemma-base.jinja").display(),
+            binary("synesis-runtime").display(),
+        ))
+    }
+
+    /// The same with the devices' own model, for which there are trained adapters.
+    pub fn with_small_runtime() -> Self {
+        Self::with_small_runtime_and("")
+    }
+
+    /// The same with more configuration.
+    pub fn with_small_runtime_and(more: &str) -> Self {
+        Self::start(&format!(
+            "{more}[[providers]]\nkind = \"runtime\"\nmodels = [\"{MODEL}\"]\nmodel_path = \"{}\"\nprogram = \"{}\"\n",
+            model(SMOLLM).display(),
             binary("synesis-runtime").display(),
         ))
     }

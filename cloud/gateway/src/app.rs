@@ -13,6 +13,7 @@ use synesis_supervise::sd::Notifier;
 use synesis_supervise::{BoxError, Context, HealthBoard, Spec, Subsystem, Supervisor};
 use tokio::time::{Instant, sleep};
 
+use crate::adapters::{AdapterStore, Sweeper};
 use crate::admin::{Admin, AdminSocket};
 use crate::answers::{Answers, AnswersKeeper};
 use crate::closing::Closing;
@@ -39,6 +40,7 @@ pub(crate) struct Bound {
     store: SqliteControlPlane,
     answers: AnswersKeeper,
     processes: Vec<RuntimeProcess>,
+    adapters: Arc<AdapterStore>,
     admin: Admin,
     tunnel: Tunnel,
     http: Option<Http>,
@@ -87,10 +89,13 @@ pub(crate) async fn bind_with(
     let (answers, keeper) = Answers::new(config.resume.clone(), clock.clone());
     let metrics = Metrics::default();
     let store = store.counted(Arc::clone(&metrics.store));
+    let plane: Arc<dyn ControlPlane> = Arc::new(store.clone());
+    let adapters = Arc::new(AdapterStore::new(config.adapters_dir(), config.adapters, Arc::clone(&plane)));
     let services = Arc::new(Services {
-        plane: Arc::new(store.clone()),
+        plane,
         catalogue,
         answers,
+        adapters: Arc::clone(&adapters),
         live: Live::default(),
         refusals: Refusals::default(),
         devices: Devices::new(config.limits.device, REMEMBERED),
@@ -113,7 +118,7 @@ pub(crate) async fn bind_with(
     };
     let http = listener.map(|listener| Http { listener, view });
     let tunnel = Tunnel { endpoint, handshakes: Handshakes::new(&config.limits, metrics), services };
-    Ok(Bound { store, answers: keeper, processes, admin, tunnel, http, board, address, tunnel_tcp })
+    Ok(Bound { store, answers: keeper, processes, adapters, admin, tunnel, http, board, address, tunnel_tcp })
 }
 
 /// What proves the gateway to devices, what names it, and what the control plane signs with.
@@ -142,11 +147,13 @@ async fn open_store(
 ) -> Result<(SqliteControlPlane, Clock), Failure> {
     let next_step = "check store.dir, its permissions and the disk";
     let folder = &config.store_dir;
+    // The model processes may read the adapters, so their folder has to be there before they start.
+    let adapters = config.adapters_dir();
     std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
         .recursive(true)
-        .create(folder)
+        .create(&adapters)
         .map_err(|error| {
-            Failure::new(Exit::Failed, format!("{} cannot be made: {error}", folder.display()), next_step)
+            Failure::new(Exit::Failed, format!("{} cannot be made: {error}", adapters.display()), next_step)
         })?;
     let clock = settings.clock.clone();
     let (store, recovery) =
@@ -216,6 +223,7 @@ impl Bound {
                 Spec::essential("answers").grace(services.drain.deadline + Duration::from_secs(10)),
                 self.answers,
             )
+            .add(Spec::degradable("adapters"), Sweeper(self.adapters))
             .add(Spec::essential("admin"), self.admin)
             .add(
                 Spec::essential("tunnel").grace(services.drain.deadline + Duration::from_secs(10)),

@@ -1,5 +1,6 @@
 //! The Synesis gateway: terminates the tunnel, talks to model providers, keeps the ledger.
 
+mod adapters;
 mod admin;
 mod answers;
 mod app;

@@ -11,7 +11,7 @@ use super::local::{chat, raw};
 use super::{Ask, AskError, Asker, Constraint};
 use crate::model::ModelState;
 use crate::route::{
-    Decision, Fit, Inputs, LocalFeature, ModelHealth, RefuseWhy, Thresholds, Uplink, ppm, route,
+    Decision, Fit, Inputs, LocalFeature, Mode, ModelHealth, RefuseWhy, Thresholds, Uplink, ppm, route,
 };
 use crate::vitals::Vitals;
 
@@ -178,7 +178,8 @@ fn local_only(ask: &Ask) -> Option<LocalFeature> {
     let sampling = &ask.sampling;
     let grammar = matches!(ask.constraint, Some(Constraint::Grammar(_)));
     let features = [
-        (!matches!(ask.adapter.as_str(), "" | "none"), LocalFeature::Adapter),
+        // One that was pushed answers in the cloud, too, but nobody is sent there without having asked for it.
+        (ask.mode != Mode::Cloud && !matches!(ask.adapter.as_str(), "" | "none"), LocalFeature::Adapter),
         (ask.adapter_scale.is_some(), LocalFeature::AdapterScale),
         (ask.raw, LocalFeature::RawPrompt),
         (grammar, LocalFeature::Grammar),
@@ -207,6 +208,7 @@ mod tests {
         let cases = [
             (Ask { adapter: "json".into(), ..Ask::default() }, Some(LocalFeature::Adapter)),
             (Ask { adapter: "none".into(), ..Ask::default() }, None),
+            (Ask { adapter: "json".into(), mode: Mode::Cloud, ..Ask::default() }, None),
             (Ask { adapter_scale: Some(0.5), ..Ask::default() }, Some(LocalFeature::AdapterScale)),
             (Ask { raw: true, ..Ask::default() }, Some(LocalFeature::RawPrompt)),
             (

@@ -28,7 +28,7 @@ use line::Line;
 pub use reconcile::Reconciler;
 pub use unwanted::Unwanted;
 use wire::Encoded;
-pub use wire::Wishes;
+pub use wire::{PushedAdapter, Wishes};
 
 /// For a whole request. The gateway is told, so that it does not work for longer than anybody waits.
 const LONGEST: Duration = Duration::from_secs(10 * 60);

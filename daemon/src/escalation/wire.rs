@@ -10,6 +10,8 @@ use synesis_proto::mesh::v1::{
     AskCancel, AskDone, AskResume, AskStart, AskUp, Prompt, PromptMessage, ask_up,
 };
 
+use crate::adapters::AdapterName;
+
 /// How the answer should be made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wishes {
@@ -33,6 +35,17 @@ pub struct Wishes {
     pub json_schema: Option<RedactedJson>,
     /// Of the adapter active on this device, for the receipt.
     pub adapter_generation: u64,
+    /// The pushed adapter that answers; none: the provider's model as it is.
+    pub adapter: Option<PushedAdapter>,
+}
+
+/// An adapter that is meant to be at the gateway. Its name was checked to be one, and is no text of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushedAdapter {
+    /// What it is called.
+    pub name: AdapterName,
+    /// Of its file, hex; none: this device does not have it, and its name decides.
+    pub sha256: Option<String>,
 }
 
 /// A redacted request, encoded. The hash is over exactly the bytes that are sent.
@@ -80,6 +93,7 @@ impl Encoded {
 
     /// The frame that starts the request.
     pub(super) fn start(&self, wishes: &Wishes, most: Option<NanoUsd>) -> AskUp {
+        let adapter = wishes.adapter.as_ref();
         let start = AskStart {
             prompt: self.prompt.clone(),
             model: String::new(),
@@ -93,6 +107,8 @@ impl Encoded {
             max_charge_nanousd: most.map(NanoUsd::as_i64),
             presence_penalty: wishes.presence_penalty,
             frequency_penalty: wishes.frequency_penalty,
+            adapter_sha256: adapter.and_then(|adapter| adapter.sha256.clone()).unwrap_or_default(),
+            adapter_name: adapter.map(|adapter| adapter.name.to_string()).unwrap_or_default(),
         };
         AskUp { message: Some(ask_up::Message::Start(start)) }
     }
@@ -130,6 +146,7 @@ mod tests {
             tools: None,
             json_schema: None,
             adapter_generation: 0,
+            adapter: None,
         }
     }
 

@@ -136,6 +136,7 @@ impl World {
             tools: None,
             json_schema: None,
             adapter_generation: 0,
+            adapter: None,
         };
         let (events, _listening) = mpsc::channel(64);
         let mut sink = Sink::new(events, Instant::now());
@@ -336,7 +337,8 @@ pub(crate) fn admit(request: &v1::EnrollRequest, device_ca: &Ca, receipt_key: [u
     v1::EnrollReply { message: Some(enroll_reply::Message::Enrolled(enrolled)) }
 }
 
-async fn welcome(endpoint: &GatewayEndpoint) -> Session {
+/// A device that shows its certificate, let in.
+pub(crate) async fn welcome(endpoint: &GatewayEndpoint) -> Session {
     let mut device: DeviceConnection = match endpoint.accept().await.unwrap().handshake().await.unwrap() {
         Accepted::Device(device) => device,
         Accepted::Enroll(_) => panic!("enrolled already"),

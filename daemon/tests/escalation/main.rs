@@ -6,6 +6,7 @@ mod enrolment;
 mod fixture;
 mod limit;
 mod resume;
+mod transfers;
 
 use std::time::Duration;
 

@@ -133,6 +133,18 @@ impl WorkStream {
                 let message = Some(v1::account_down::Message::Problem(problem));
                 self.tx.write(&v1::AccountDown { message }).await?;
             }
+            StreamKind::AdapterPush => {
+                let message = Some(v1::push_down::Message::Problem(problem));
+                self.tx.write(&v1::PushDown { message }).await?;
+            }
+            StreamKind::AdapterPull => {
+                let message = Some(v1::pull_down::Message::Problem(problem));
+                self.tx.write(&v1::PullDown { message }).await?;
+            }
+            StreamKind::Adapters => {
+                let message = Some(v1::catalogue_down::Message::Problem(problem));
+                self.tx.write(&v1::CatalogueDown { message }).await?;
+            }
             StreamKind::Control => {
                 let message = Some(v1::control_down::Message::Problem(problem));
                 self.tx.write(&v1::ControlDown { message }).await?;
@@ -333,7 +345,7 @@ mod tests {
     #[test]
     fn a_header_that_makes_no_sense_is_refused_with_its_code() {
         let good = v1::StreamHeader::from(&StreamHeader::new(StreamKind::Ask, Ulid::from_parts(1, 2)));
-        for kind in [0, StreamKind::Control.number(), 4, 99] {
+        for kind in [0, StreamKind::Control.number(), 98, 99] {
             let error = StreamHeader::from_wire(v1::StreamHeader { kind, ..good.clone() }).unwrap_err();
             assert_eq!(error.code(), ErrorCode::UnknownKind);
         }

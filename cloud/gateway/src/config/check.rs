@@ -10,9 +10,11 @@ use synesis_ledger::{NanoUsd, Price};
 
 use super::error::{ConfigError, nearest};
 use super::limits::http_listen;
-use super::raw::{Raw, RawKind, RawPrice, RawProvider, RawResume};
+use super::raw::{Raw, RawAdapters, RawKind, RawPrice, RawProvider, RawResume};
 use super::{Config, HttpProvider, Log, ProviderConfig, RuntimeProvider};
+use crate::adapters;
 use crate::answers::{Limits, Settings};
+use crate::control_plane::AdapterQuota;
 use crate::duration;
 
 /// Where the two public APIs are.
@@ -23,6 +25,9 @@ const ANTHROPIC: &str = "https://api.anthropic.com";
 const PARALLEL: u32 = 4;
 /// Each takes the memory of a whole context.
 const MOST_PARALLEL: u32 = 64;
+
+/// Adapters of one account, however small they are.
+const MOST_ADAPTERS: u64 = 1_000;
 
 /// Checks `raw`; relative paths are meant relative to `folder`.
 pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
@@ -73,6 +78,7 @@ pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
         http_listen: http_listen(raw.http_listen.as_deref(), raw.http_allow_remote)?,
         providers,
         prices,
+        adapters: adapters(&raw.adapters)?,
     })
 }
 
@@ -124,6 +130,21 @@ fn resume(raw: &RawResume, store: &Path) -> Result<Settings, ConfigError> {
         limits: Limits { answer, total: bytes("total_bytes", raw.total_bytes, raw.answer_bytes, 1 << 40)? },
         spool: store.join(SPOOL),
     })
+}
+
+fn adapters(raw: &RawAdapters) -> Result<adapters::Limits, ConfigError> {
+    if raw.quota_bytes < raw.max_bytes {
+        return Err(ConfigError::bad(
+            "adapters.quota_bytes",
+            format!(
+                "an account may keep {} bytes, and one adapter may take {}",
+                raw.quota_bytes, raw.max_bytes
+            ),
+            "raise it, or lower adapters.max_bytes",
+        ));
+    }
+    let quota = AdapterQuota { bytes: raw.quota_bytes, entries: MOST_ADAPTERS };
+    Ok(adapters::Limits { max_bytes: raw.max_bytes, quota })
 }
 
 fn prices(raw: &[RawPrice]) -> Result<BTreeMap<String, Price>, ConfigError> {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use reqwest::Url;
 use synesis_ledger::Price;
 
+use crate::adapters::Limits;
 use crate::answers::Settings;
 
 pub(crate) use error::ConfigError;
@@ -54,6 +55,14 @@ pub(crate) struct Config {
     pub(crate) http_listen: Option<SocketAddr>,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) prices: BTreeMap<String, Price>,
+    pub(crate) adapters: Limits,
+}
+
+impl Config {
+    /// Where the adapters of all accounts are.
+    pub(crate) fn adapters_dir(&self) -> PathBuf {
+        self.store_dir.join("adapters")
+    }
 }
 
 /// How the log is written.

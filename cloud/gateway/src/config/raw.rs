@@ -29,6 +29,7 @@ pub(super) struct Raw {
     pub(super) reconnect_window: DurationText,
     pub(super) http_listen: Option<String>,
     pub(super) http_allow_remote: bool,
+    pub(super) adapters: RawAdapters,
     pub(super) providers: Vec<RawProvider>,
     pub(super) prices: Vec<RawPrice>,
 }
@@ -52,6 +53,7 @@ impl Default for Raw {
             reconnect_window: DurationText(Duration::from_secs(10)),
             http_listen: None,
             http_allow_remote: false,
+            adapters: RawAdapters::default(),
             providers: Vec::new(),
             prices: Vec::new(),
         }
@@ -107,6 +109,19 @@ pub(super) struct RawResume {
 impl Default for RawResume {
     fn default() -> Self {
         Self { grace: "60s".to_owned(), keep: "10m".to_owned(), answer_bytes: 4 << 20, total_bytes: 64 << 20 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAdapters {
+    pub(super) max_bytes: u64,
+    pub(super) quota_bytes: u64,
+}
+
+impl Default for RawAdapters {
+    fn default() -> Self {
+        Self { max_bytes: 1 << 30, quota_bytes: 8 << 30 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What one device may ask for: connections, and streams by kind. The table belongs to the gateway, not to a session,
 //! so that reconnecting does not win anything.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use super::bounded::Bounded;
 use super::rate::{Bucket, Rate};
+use crate::control_plane::AdapterDigest;
 
 /// How often a device may do what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +31,14 @@ pub(crate) enum Class {
     Other,
 }
 
-/// The number of adapter uploads in the registry of stream kinds.
-const ADAPTER_PUSH: u32 = 4;
+/// Uploads of one device that are remembered, so that going on with one is not counted again.
+const UPLOADS: usize = 32;
 
 impl Class {
+    /// What opening a stream counts as. An upload is counted once it is known of what: see [`Devices::take_upload`].
     pub(crate) fn of(kind: StreamKind) -> Self {
         match kind {
             StreamKind::Ask => Self::Ask,
-            kind if kind.number() == ADAPTER_PUSH => Self::AdapterUpload,
             _ => Self::Other,
         }
     }
@@ -58,6 +60,8 @@ struct Used {
     asks: Bucket,
     adapter_uploads: Bucket,
     others: Bucket,
+    /// The newest uploads, by digest.
+    uploads: VecDeque<AdapterDigest>,
 }
 
 /// What each device used lately. Devices that were not here for long are forgotten when there are too many; by then
@@ -85,6 +89,24 @@ impl Devices {
             Class::Other => (&mut used.others, &self.rates.others),
         };
         bucket.take(rate, now)
+    }
+
+    /// The same for an upload of this content. One that was begun before is gone on with, which costs nothing.
+    pub(crate) fn take_upload(
+        &self,
+        device: Uuid,
+        digest: &AdapterDigest,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = used.entry(device);
+        if used.uploads.contains(digest) {
+            return Ok(());
+        }
+        used.adapter_uploads.take(&self.rates.adapter_uploads, now)?;
+        used.uploads.truncate(UPLOADS - 1);
+        used.uploads.push_front(digest.clone());
+        Ok(())
     }
 }
 
@@ -118,9 +140,20 @@ mod tests {
     fn the_kinds_of_streams_are_sorted_into_classes() {
         assert_eq!(Class::of(StreamKind::Ask), Class::Ask);
         assert_eq!(Class::of(StreamKind::Account), Class::Other);
-        for kind in StreamKind::ALL {
-            let is_upload = kind.number() == ADAPTER_PUSH;
-            assert_eq!(Class::of(*kind) == Class::AdapterUpload, is_upload, "{kind}");
-        }
+        assert_eq!(Class::of(StreamKind::AdapterPush), Class::Other);
+    }
+
+    #[test]
+    fn going_on_with_an_upload_is_no_new_one() {
+        let (devices, now) = (Devices::new(RATES, 100), Instant::now());
+        let take = |digit: &str, now| {
+            let digest = AdapterDigest::parse(&digit.repeat(64)).unwrap();
+            devices.take_upload(Uuid::from_u128(1), &digest, now)
+        };
+        assert_eq!(take("a", now), Ok(()));
+        assert_eq!(take("a", now), Ok(()));
+        assert!(take("b", now).is_err());
+        assert_eq!(take("b", now + Duration::from_secs(3600)), Ok(()));
+        assert_eq!(take("a", now), Ok(()));
     }
 }

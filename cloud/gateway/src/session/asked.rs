@@ -8,7 +8,7 @@ use synesis_mesh::kind::ErrorCode;
 use synesis_proto::mesh::v1;
 
 use crate::answers::Identity;
-use crate::control_plane::RequestKey;
+use crate::control_plane::{RequestKey, Wanted};
 use crate::providers::tools::{ToolCall, Tools, ToolsError};
 use crate::providers::{Message, Request, Sampling};
 
@@ -30,6 +30,8 @@ pub(super) struct Asked {
     pub(super) request: Request,
     pub(super) redacted_hash: [u8; 32],
     pub(super) adapter_generation: u64,
+    /// The pushed adapter to answer with.
+    pub(super) adapter: Option<Wanted>,
     pub(super) max_charge: Option<NanoUsd>,
 }
 
@@ -66,6 +68,14 @@ impl Asked {
         if max_charge.is_some_and(NanoUsd::is_negative) {
             return Err(bad("the device's limit for this request is negative"));
         }
+        let adapter = match (start.adapter_sha256.as_str(), start.adapter_name.as_str()) {
+            ("", "") => None,
+            ("", name) => Some(Wanted::Name(name.to_owned())),
+            (digest, _) => match Wanted::parse(digest) {
+                wanted @ Wanted::Digest(_) => Some(wanted),
+                Wanted::Name(_) => return Err(bad("the adapter's digest is not a sha256 in lower case hex")),
+            },
+        };
         let not_tools = |error: ToolsError| bad(&error.to_string());
         let messages: Result<Vec<Message>, _> = prompt.messages.into_iter().map(message).collect();
         Ok(Self {
@@ -85,9 +95,11 @@ impl Asked {
                 stop: start.stop,
                 tools: Tools::read(prompt.tools_json).map_err(not_tools)?,
                 json_schema: schema(&prompt.json_schema).map_err(bad)?,
+                adapter: None,
             },
             redacted_hash,
             adapter_generation: start.adapter_generation,
+            adapter,
             max_charge,
         })
     }
@@ -168,6 +180,19 @@ mod tests {
             let expected = Message { role: asked.to_owned(), content: "hi".to_owned(), ..Message::default() };
             assert_eq!(messages, Ok(vec![expected]), "{sent}");
         }
+    }
+
+    #[test]
+    fn an_adapter_is_meant_by_its_digest_where_there_is_one_and_else_by_its_name() {
+        let asked = |sha256: &str, name: &str| {
+            let (adapter_sha256, adapter_name) = (sha256.to_owned(), name.to_owned());
+            read(v1::AskStart { adapter_sha256, adapter_name, ..start("user", "hi") })
+        };
+        let digest = "ab".repeat(32);
+        assert_eq!(asked("", "").ok().unwrap().adapter, None);
+        assert_eq!(asked("", "tone").ok().unwrap().adapter, Some(Wanted::Name("tone".to_owned())));
+        assert_eq!(asked(&digest, "tone").ok().unwrap().adapter, Some(Wanted::parse(&digest)));
+        assert!(asked("../x", "tone").err().unwrap().message.contains("sha256"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A connected device, from its hello to its last answer.
 
 mod account;
+mod adapters;
 mod ask;
 mod asked;
 mod end;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
+use crate::adapters::AdapterStore;
 use crate::answers::Answers;
 use crate::closing::Closing;
 use crate::config::Drain;
@@ -52,6 +54,7 @@ pub(crate) struct Services {
     pub(crate) plane: Arc<dyn ControlPlane>,
     pub(crate) catalogue: Catalogue,
     pub(crate) answers: Answers,
+    pub(crate) adapters: Arc<AdapterStore>,
     pub(crate) live: Live,
     pub(crate) refusals: Refusals,
     pub(crate) devices: Devices,
@@ -186,6 +189,8 @@ impl Running<'_> {
     /// Says why it ended.
     async fn run(self, stopping: CancellationToken) -> &'static str {
         let ends = Ends::default();
+        // Files go on elsewhere, so they do not keep a stop waiting.
+        let bulk_ends = stopping.child_token();
         let mut work = JoinSet::new();
         let why = loop {
             tokio::select! {
@@ -207,7 +212,7 @@ impl Running<'_> {
                 }
                 Some(done) = work.join_next() => log_panic(done),
                 stream = self.session.work() => match stream {
-                    Some(stream) => self.begin(stream, &mut work, &ends),
+                    Some(stream) => self.begin(stream, &mut work, &ends, &bulk_ends),
                     None => break "the connection is over",
                 },
             }
@@ -216,6 +221,7 @@ impl Running<'_> {
         if !ends.cut.is_cancelled() {
             ends.left.cancel();
         }
+        bulk_ends.cancel();
         while let Some(done) = work.join_next().await {
             log_panic(done);
         }
@@ -223,7 +229,13 @@ impl Running<'_> {
         why
     }
 
-    fn begin(&self, mut stream: WorkStream, work: &mut JoinSet<()>, ends: &Ends) {
+    fn begin(
+        &self,
+        mut stream: WorkStream,
+        work: &mut JoinSet<()>,
+        ends: &Ends,
+        bulk_ends: &CancellationToken,
+    ) {
         let class = Class::of(stream.header.kind);
         if let Err(wait) = self.services.devices.take(self.device, class, Instant::now()) {
             self.services.metrics.streams_refused.count("rate_limited");
@@ -231,12 +243,16 @@ impl Running<'_> {
             return;
         }
         stream.tx.cut_unread_after(self.services.unread);
-        let (device, services, ends) = (self.device, Arc::clone(self.services), ends.clone());
+        let (device, services) = (self.device, Arc::clone(self.services));
+        let (ends, bulk_ends) = (ends.clone(), bulk_ends.clone());
         work.spawn(async move {
             let _served = Served::of(stream.header.kind, &services.metrics);
             match stream.header.kind {
                 StreamKind::Ask => ask::serve(stream, device, &services, ends).await,
                 StreamKind::Account => account::serve(stream, device, &services).await,
+                StreamKind::AdapterPush => adapters::push(stream, device, &services, bulk_ends).await,
+                StreamKind::AdapterPull => adapters::pull(stream, device, &services, bulk_ends).await,
+                StreamKind::Adapters => adapters::catalogue(stream, device, &services).await,
                 // The mesh never hands one out.
                 StreamKind::Control => {}
             }

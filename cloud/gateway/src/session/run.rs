@@ -18,11 +18,11 @@ use super::end::End;
 use super::meter::Meter;
 use super::release::release;
 use crate::answers::{Answer, Cancel, Ended};
-use crate::control_plane::{ControlError, Hold, RequestKey, Reserve, Settle, Settled};
+use crate::control_plane::{ControlError, Hold, RequestKey, Reserve, Settle, Settled, Wanted};
 use crate::failure::chain;
 use crate::problem;
 use crate::providers::tools::ToolCall;
-use crate::providers::{Event, Provider, ProviderError, Request};
+use crate::providers::{AdapterFile, AdapterPin, Event, Provider, ProviderError, Request};
 
 /// A day is longer than any answer; a deadline that does not fit the clock is none.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -85,9 +85,10 @@ async fn prepare<'a>(
     key: RequestKey,
     start: v1::AskStart,
     services: &'a Services,
-    unwanted: Pin<&mut impl Future<Output = Cancel>>,
+    mut unwanted: Pin<&mut impl Future<Output = Cancel>>,
 ) -> Result<(Ask<'a>, Request), v1::Problem> {
-    let Asked { mut request, redacted_hash, adapter_generation, max_charge } = Asked::read(key, start)?;
+    let Asked { mut request, redacted_hash, adapter_generation, adapter, max_charge } =
+        Asked::read(key, start)?;
     let Some((model, provider)) = services.catalogue.resolve(&request.model) else {
         let wanted: String = request.model.chars().take(100).collect();
         let next_step = match services.catalogue.models() {
@@ -99,6 +100,12 @@ async fn prepare<'a>(
         );
     };
     model.clone_into(&mut request.model);
+    if let Some(wanted) = adapter {
+        request.adapter = Some(tokio::select! {
+            pinned = pin_adapter(&key, &wanted, provider.as_ref(), services) => pinned?,
+            why = unwanted.as_mut() => return Err(End::Cancelled(why).problem()),
+        });
+    }
     let input_tokens = tokio::select! {
         bound = provider.input_bound(&request) => bound.map_err(|error| {
             services.metrics.provider_errors.count(error.class());
@@ -117,6 +124,29 @@ async fn prepare<'a>(
     // Not raced against a cancel: a hold that is being made is made, and is then ours to end.
     let hold = services.plane.reserve(reserve).await.map_err(|error| problem::of_control(&error))?;
     Ok((Ask { key, adapter_generation, redacted_hash, hold, provider: provider.as_ref() }, request))
+}
+
+/// The adapter that the device means, ready to answer with.
+async fn pin_adapter(
+    key: &RequestKey,
+    wanted: &Wanted,
+    provider: &dyn Provider,
+    services: &Services,
+) -> Result<AdapterPin, v1::Problem> {
+    let found = services.adapters.find(key.device, wanted).await;
+    let (record, path) = found.map_err(|error| error.problem())?;
+    let (name, sha256) = (&record.adapter.name, &record.adapter.sha256);
+    match provider.pin_adapter(&AdapterFile::new(&record, path)).await {
+        Ok(pin) => {
+            tracing::info!(request = %key, adapter = name, %sha256, "ask with an adapter");
+            Ok(pin)
+        }
+        Err(error) => {
+            let (provider, class) = (provider.name(), error.class());
+            tracing::warn!(request = %key, adapter = name, %sha256, provider, class, "adapter not usable");
+            Err(problem::of_provider(&error))
+        }
+    }
 }
 
 /// What was made of an answer.

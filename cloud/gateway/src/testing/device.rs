@@ -34,6 +34,14 @@ impl TestDevice {
         Self::connect(Arc::new(identity), gateway).await
     }
 
+    /// The same, in an account of its own.
+    pub(crate) async fn enrol_into(gateway: &TestGateway, account: &str) -> Self {
+        let token = gateway.token_of(account, 1, None).await;
+        let address = gateway.address.to_string();
+        let identity = enroll(&address, &gateway.ca_pem(), &token, "test/1").await.unwrap();
+        Self::connect(Arc::new(identity), gateway).await
+    }
+
     pub(crate) async fn connect(identity: Arc<DeviceIdentity>, gateway: &TestGateway) -> Self {
         let (_, vitals) = watch::channel(None);
         let mut config = TunnelConfig::new("test/1", vitals);

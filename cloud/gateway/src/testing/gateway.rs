@@ -121,15 +121,21 @@ impl TestGateway {
 
     /// A token for so many devices of the account "acme", which is made with the first one.
     pub(crate) async fn token_for(&self, uses: u32, ceiling_nanousd: Option<i64>) -> String {
+        self.token_of("acme", uses, ceiling_nanousd).await
+    }
+
+    /// The same for another account.
+    pub(crate) async fn token_of(&self, account: &str, uses: u32, ceiling_nanousd: Option<i64>) -> String {
+        let name = account.to_owned();
         let mut admin = self.admin().await;
         let account = v1::CreateAccountRequest {
-            name: "acme".to_owned(),
+            name: name.clone(),
             ceiling_nanousd,
             ..v1::CreateAccountRequest::default()
         };
         // The second token finds the account there.
         let _ = admin.create_account(account).await;
-        let token = v1::CreateTokenRequest { account: "acme".to_owned(), ttl_s: 60, uses };
+        let token = v1::CreateTokenRequest { account: name, ttl_s: 60, uses };
         admin.create_token(token).await.unwrap().into_inner().token
     }
 

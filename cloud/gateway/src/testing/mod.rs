@@ -1,5 +1,6 @@
 //! What the tests of several modules need: a request, and honest fakes that speak the real protocols.
 
+mod adapters;
 mod crowds;
 pub(crate) mod device;
 mod end_to_end;
@@ -29,6 +30,7 @@ pub(crate) fn request(model: &str) -> Request {
         stop: Vec::new(),
         tools: Tools::default(),
         json_schema: None,
+        adapter: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! hash-chained journal; the answer goes out after the commit.
 
 mod accounts;
+mod adapters;
 mod charges;
 mod devices;
 mod entries;
@@ -30,8 +31,9 @@ use uuid::Uuid;
 use crate::metrics::StoreCounters;
 
 use super::{
-    AccountRecord, Balance, Clock, ControlError, ControlPlane, DeviceRecord, Enrolment, Hold, IssuedToken,
-    NewAccount, RequestKey, RequestState, Reserve, Settle, Settled,
+    AccountRecord, AdapterDigest, AdapterQuota, AdapterRecord, Balance, Clock, ControlError, ControlPlane,
+    DeviceRecord, Enrolment, Hold, IssuedToken, NewAccount, NewAdapter, RemovedAdapters, RequestKey,
+    RequestState, Reserve, Settle, Settled, Wanted,
 };
 
 /// The database's name in the store's folder.
@@ -72,8 +74,10 @@ impl SqliteControlPlane {
         folder: &Path,
         settings: SqliteSettings,
     ) -> Result<(Self, Recovery), ControlError> {
-        let (store, recovery) =
-            Store::open_anchored(&folder.join(DATABASE), &[chain::SCHEMA, schema::MIGRATION])?;
+        let (store, recovery) = Store::open_anchored(
+            &folder.join(DATABASE),
+            &[chain::SCHEMA, schema::MIGRATION, schema::ADAPTERS],
+        )?;
         let SqliteSettings { device_ca, receipt_key, rates, prices, clock } = settings;
         let now_ms = clock.now_ms();
         let prices = store.write(move |tx| prices::in_force(tx, prices, now_ms)).await?;
@@ -218,6 +222,43 @@ impl ControlPlane for SqliteControlPlane {
     async fn balance(&self, device: Uuid) -> Result<Balance, ControlError> {
         let now_ms = self.shared.clock.now_ms();
         self.read(move |conn| accounts::balance(conn, device, now_ms)).await
+    }
+
+    async fn account_of(&self, device: Uuid) -> Result<String, ControlError> {
+        self.read(move |conn| adapters::account(conn, device)).await
+    }
+
+    async fn adapters(&self, device: Uuid) -> Result<Vec<AdapterRecord>, ControlError> {
+        self.read(move |conn| adapters::all(conn, device)).await
+    }
+
+    async fn adapter(&self, device: Uuid, wanted: &Wanted) -> Result<AdapterRecord, ControlError> {
+        let wanted = wanted.clone();
+        self.read(move |conn| adapters::find(conn, device, &wanted)).await
+    }
+
+    async fn record_adapter(
+        &self,
+        device: Uuid,
+        new: NewAdapter,
+        quota: AdapterQuota,
+    ) -> Result<AdapterRecord, ControlError> {
+        self.write(move |tx, shared| adapters::record(tx, shared, device, new, quota)).await
+    }
+
+    async fn remove_adapters(&self, device: Uuid, wanted: &Wanted) -> Result<RemovedAdapters, ControlError> {
+        let wanted = wanted.clone();
+        self.write(move |tx, shared| adapters::remove(tx, shared, device, &wanted)).await
+    }
+
+    async fn adapter_bytes(&self, account: &str, beside: &AdapterDigest) -> Result<u64, ControlError> {
+        let (account, beside) = (account.to_owned(), beside.clone());
+        self.read(move |conn| adapters::kept(conn, &account, &beside)).await
+    }
+
+    async fn is_adapter_listed(&self, account: &str, digest: &AdapterDigest) -> Result<bool, ControlError> {
+        let (account, digest) = (account.to_owned(), digest.clone());
+        self.read(move |conn| adapters::is_listed(conn, &account, &digest)).await
     }
 
     fn price_version(&self) -> u64 {
