@@ -46,7 +46,7 @@ deny: ## Licences, sources and banned crates (deny.toml); installs cargo-deny in
 	  $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny@$(DENY_VERSION)
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
-.PHONY: bench-runtime bench-router chaos
+.PHONY: bench-runtime bench-router bench-tunnel chaos cuts
 bench-runtime: ## Speed beside llama.cpp's own server, into target/bench/runtime.json (BENCH_ROWS=generation,swap: a part)
 	@packaging/prerequisites build
 	@packaging/fetch-models
@@ -61,11 +61,26 @@ bench-router: ## Right answers and their cost, by confidence against at random, 
 	$(CARGO) build $(LOCKED) --release -p synesisd -p synesis-runtime -p synctl -p synesis-gateway -p synesis-tests --bins
 	@target/release/bench-router
 
+bench-tunnel: ## The tunnel beside quinn, tonic, mosquitto and LiteLLM, into target/bench/tunnel.json (BENCH_ROWS=idle,push: a part)
+	@packaging/prerequisites bench
+	@mkdir -p target/bench
+	@# First, and on its own: with a bench come the features of its tests (tokio's clock that can be paused), and with the bench the
+	@# gateway's program. What is measured has to be built without them, so the second build has the last word.
+	$(CARGO) build $(LOCKED) --release -p synesis-gateway --bench resume --message-format json-render-diagnostics >target/bench/built-tunnel.json
+	$(CARGO) build $(LOCKED) --release -p synesisd -p synctl -p synesis-gateway -p synesis-load -p synesis-tests --bins
+	@target/release/bench-tunnel
+
 chaos: ## Ten minutes of a model process that is killed, stopped and starved (SYNESIS_CHAOS_SECONDS: other than 600)
 	@packaging/prerequisites test
 	@packaging/fetch-models
 	$(CARGO) build $(LOCKED) --workspace --all-targets
 	SYNESIS_CHAOS_SECONDS="$${SYNESIS_CHAOS_SECONDS:-600}" $(CARGO) test $(LOCKED) -p synesis-tests --test faults_chaos -- --nocapture
+
+cuts: ## 100 cuts of 0.1 to 60 s in streaming cloud answers (SYNESIS_CUTS, SYNESIS_CUT_SECONDS: others); about an hour
+	@packaging/prerequisites test
+	$(CARGO) build $(LOCKED) --workspace --all-targets
+	SYNESIS_CUTS="$${SYNESIS_CUTS:-100}" SYNESIS_CUT_SECONDS="$${SYNESIS_CUT_SECONDS:-60}" \
+	  $(CARGO) test $(LOCKED) -p synesis-tests --test faults_links -- --nocapture
 
 .PHONY: man
 man: ## Generates the man pages and completions of synctl into target/man

@@ -81,6 +81,7 @@ const BY_REASON: &[(&str, Exit)] = &[
     (reason::ADAPTER_INVALID, Exit::Failed),
     (reason::ADAPTER_EXISTS, Exit::Failed),
     (reason::ADAPTER_IN_USE, Exit::Failed),
+    (reason::ADAPTER_QUOTA, Exit::Budget),
     (reason::GENERATION_CHANGED, Exit::Failed),
     (reason::FORBIDDEN, Exit::Permission),
     (reason::RATE_LIMITED, Exit::Failed),

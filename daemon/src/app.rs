@@ -1,5 +1,5 @@
 //! The wiring of the daemon: the only file that names every subsystem. Start order: journal, runtime, adapters,
-//! tunnel, reconcile, sessions, decisions, vitals, openai, ipc; stopping is the reverse.
+//! tunnel, transfers, reconcile, sessions, decisions, vitals, openai, ipc; stopping is the reverse.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::ask::Asker;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::decisions::DecisionLog;
-use crate::escalation::{Escalation, Reconciler};
+use crate::escalation::{Escalation, Reconciler, Resume};
 use crate::folders::{FolderError, Folders};
 use crate::ipc::socket::{Socket, SocketError};
 use crate::ipc::{self, AdmissionControl, Ipc};
@@ -30,6 +30,7 @@ use crate::models::{ModelsHandle, Store, StoreSpec};
 use crate::node::{NodeView, Uplink};
 use crate::openai::OpenAi;
 use crate::sessions::{Sessions, Sweeper};
+use crate::transfers::{TransferKeeper, Transfers};
 use crate::tunnel::{self, Identity, TunnelParts};
 use crate::vitals::{self, Vitals, VitalsSampling};
 
@@ -45,6 +46,9 @@ pub enum AppError {
     /// The adapters' folder cannot be used.
     #[error("the adapters below paths.state_dir cannot be read")]
     Adapters(#[source] io::Error),
+    /// The folder of transfers cannot be used.
+    #[error("the transfers below paths.state_dir cannot be read")]
+    Transfers(#[source] io::Error),
     /// The models' folder cannot be used.
     #[error("the models below paths.state_dir cannot be read")]
     Models(#[source] io::Error),
@@ -72,6 +76,8 @@ pub struct Handles {
     pub models: ModelsHandle,
     /// The adapters.
     pub adapters: AdaptersHandle,
+    /// Adapters on their way.
+    pub transfers: Transfers,
     /// The newest measurements.
     pub vitals: watch::Receiver<Option<Vitals>>,
     /// Answers prompts, wherever they run.
@@ -144,12 +150,16 @@ impl Daemon {
         let every = Duration::from_secs(config.vitals.interval_s.into());
         let (sampling, feeds) = VitalsSampling::new(every, folders.state.clone());
         let (journal, keeper_of_journal) = JournalKeeper::open(&folders.state).await;
-        let endpoints = config.gateway.endpoints.iter().map(ToString::to_string).collect();
+        let way = tunnel::Way::from(&config.gateway);
         let TunnelParts { handle: tunnel, identity, view, device_id, keeper: keeper_of_tunnel } =
-            tunnel::prepare(folders.identity(), endpoints, feeds.for_tunnel, journal.clone());
+            tunnel::prepare(folders.identity(), way, feeds.for_tunnel, journal.clone());
         let uplink = Uplink { tunnel: view, device_id, pending_receipts: journal.pending() };
+        let (keeper_of_transfers, transfers) =
+            TransferKeeper::open(&folders.transfers(), adapters.clone(), tunnel.clone(), identity.clone())
+                .map_err(AppError::Transfers)?;
         let budget = Budget::new(config.billing.daily_limit_usd);
-        let escalation = Escalation { tunnel, identity: identity.watch(), journal, budget };
+        let resume = Resume::within(Duration::from_secs(config.escalation.resume_s.into()));
+        let escalation = Escalation { tunnel, identity: identity.watch(), journal, budget, resume };
         let reconciler = Reconciler::new(escalation.clone());
         let config = Arc::new(config);
         let sessions = Sessions::default();
@@ -172,6 +182,7 @@ impl Daemon {
             model,
             models,
             adapters,
+            transfers,
             vitals: feeds.vitals,
             asker,
             identity,
@@ -187,6 +198,7 @@ impl Daemon {
             .add(runtime_spec(), runtime)
             .add(Spec::degradable("adapters"), keeper)
             .add(Spec::degradable("tunnel"), keeper_of_tunnel)
+            .add(Spec::degradable("transfers"), keeper_of_transfers)
             .add(Spec::degradable("reconcile"), reconciler)
             .add(Spec::degradable("sessions"), Sweeper::new(sessions))
             .add(Spec::degradable("decisions"), keeper_of_decisions)

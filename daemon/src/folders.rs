@@ -86,7 +86,7 @@ impl Folders {
         let claim = claim(&state)?;
         make(&runtime, REACHABLE, "paths.runtime_dir")?;
         let folders = Self { state, runtime, _claim: claim };
-        for folder in [folders.identity(), folders.adapters()] {
+        for folder in [folders.identity(), folders.adapters(), folders.transfers()] {
             make(&folder, PRIVATE, "paths.state_dir")?;
         }
         Ok(folders)
@@ -100,6 +100,11 @@ impl Folders {
     /// Imported adapters.
     pub fn adapters(&self) -> PathBuf {
         self.state.join("adapters")
+    }
+
+    /// Adapters on their way to and from the gateway.
+    pub fn transfers(&self) -> PathBuf {
+        self.state.join("transfers")
     }
 
     /// The control socket.

@@ -4,6 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use synesis_mesh::carrier::Carrier;
 use synesis_supervise::{Health, HealthBoard, Overall};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -53,11 +54,15 @@ pub struct TunnelView {
     pub state: TunnelState,
     /// `host:port` of the current or last endpoint; may be empty.
     pub gateway: String,
+    /// What carries it; only while up.
+    pub transport: Option<Carrier>,
     /// From the last acknowledged heartbeat.
     pub rtt: Option<Duration>,
     /// When it came up; only while up.
     pub connected_since: Option<SystemTime>,
-    /// Why it is not up.
+    /// Times the path of this connection was bound anew.
+    pub rebinds: u32,
+    /// Why it is not up, or not as it should be.
     pub reason: String,
     /// What to do.
     pub next_step: String,
@@ -71,8 +76,10 @@ impl TunnelView {
         Self {
             state: TunnelState::Unenrolled,
             gateway: String::new(),
+            transport: None,
             rtt: None,
             connected_since: None,
+            rebinds: 0,
             reason: "this device is not enrolled".to_owned(),
             next_step: "enrol it with: synctl enroll --gateway HOST:PORT --ca FILE --token-file FILE"
                 .to_owned(),

@@ -8,11 +8,12 @@ mod view;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use synesis_mesh::device::{PingError, Tunnel, TunnelConfig, TunnelDriver, TunnelHandle};
+use synesis_mesh::device::{Fallback, PingError, Proxy, Tunnel, TunnelConfig, TunnelDriver, TunnelHandle};
 use synesis_mesh::identity::DeviceIdentity;
 use synesis_supervise::{BoxError, Context, Subsystem};
 use tokio::sync::watch;
 
+use crate::config;
 use crate::journal::DeviceJournal;
 use crate::node::{TunnelState, TunnelView};
 pub use identity::{Damage, EnrolmentError, Identity};
@@ -52,21 +53,47 @@ pub struct TunnelParts {
     pub keeper: TunnelKeeper,
 }
 
+/// How to reach a gateway.
+#[derive(Debug, Clone, Default)]
+pub struct Way {
+    /// `host:port`; empty: the gateway this device enrolled with.
+    pub endpoints: Vec<String>,
+    /// What to do where UDP does not get through.
+    pub fallback: Fallback,
+}
+
+impl From<&config::Gateway> for Way {
+    fn from(gateway: &config::Gateway) -> Self {
+        let proxy = gateway.proxy.as_ref().map(|proxy| Proxy {
+            address: proxy.address(),
+            credentials_file: gateway.proxy_credentials_file.as_ref().map(|file| file.to_path_buf()),
+        });
+        Self {
+            endpoints: gateway.endpoints.iter().map(ToString::to_string).collect(),
+            fallback: match gateway.fallback {
+                config::Fallback::Off => Fallback::Off,
+                config::Fallback::Auto => Fallback::Auto { port: gateway.fallback_port, proxy },
+            },
+        }
+    }
+}
+
 /// Reads the identity in `folder`, if there is one, and makes a tunnel that does not run yet. Without an identity that
 /// can be read it never does, and says why.
 pub fn prepare(
     folder: PathBuf,
-    endpoints: Vec<String>,
+    way: Way,
     vitals: watch::Receiver<Option<synesis_proto::mesh::v1::Vitals>>,
     journal: DeviceJournal,
 ) -> TunnelParts {
     let stored = Identity::stored(&folder);
     let mut config = TunnelConfig::new(AGENT, vitals);
-    config.endpoints = endpoints;
+    config.endpoints = way.endpoints;
+    config.fallback = way.fallback.clone();
     let (handle, driver) = Tunnel::new(config, stored.0.clone());
     let view = Arc::new(watch::Sender::new(view_of(&handle.status().borrow(), stored.1.as_ref())));
     let device_id = Arc::new(watch::Sender::new(id_of(stored.0.as_deref())));
-    let identity = Identity::new(folder, stored, handle.clone(), journal);
+    let identity = Identity::new(folder, stored, way.fallback, handle.clone(), journal);
     let keeper = TunnelKeeper {
         driver,
         handle: handle.clone(),

@@ -88,6 +88,8 @@ reasons! {
     ADAPTER_EXISTS;
     /// The active adapter cannot be removed.
     ADAPTER_IN_USE;
+    /// The account's adapters at the gateway take all the room they may.
+    ADAPTER_QUOTA;
     /// Another swap came first.
     GENERATION_CHANGED;
     /// The caller's role may not do this.

@@ -217,6 +217,38 @@ def vectors(client, _):
     assert plain.data[0].embedding == [0.5, -1.0] and made.usage.prompt_tokens == 3
 
 
+def real_vectors(client, _):
+    """Of a real model that was told to make them."""
+    texts = ["How do I bake bread?", "What is a recipe for baking bread?", "The stock market fell sharply today."]
+    made = client.embeddings.create(model="local", input=texts)  # in base64, which the package asks for by itself
+    assert [row.index for row in made.data] == [0, 1, 2] and made.object == "list", made
+    bread, recipe, market = (row.embedding for row in made.data)
+    for vector in (bread, recipe, market):
+        assert len(vector) == 576 and abs(sum(x * x for x in vector) - 1) < 1e-4
+    dot = lambda one, other: sum(x * y for x, y in zip(one, other))
+    assert dot(bread, recipe) > dot(bread, market)
+    assert made.usage.prompt_tokens == made.usage.total_tokens > 15, made.usage
+    plain = client.embeddings.create(model="local", input=texts[0], encoding_format="float", dimensions=576)
+    assert max(abs(x - y) for x, y in zip(plain.data[0].embedding, bread)) < 1e-6
+    assert plain.usage.prompt_tokens < made.usage.prompt_tokens
+
+    cases = [
+        ("context_length_exceeded", {"input": ["short", "word " * 3000]}),
+        ("unsupported", {"input": "a", "dimensions": 64}),
+        ("unsupported", {"input": "a", "model": "cloud"}),
+        ("invalid_value", {"input": []}),
+        ("invalid_value", {"input": ["a", " "]}),
+        ("invalid_value", {"input": ["a"] * 257}),
+        ("invalid_value", {"input": [[1, 2, 3]]}),
+    ]
+    for code, request in cases:
+        error = checks.raises(openai.BadRequestError, lambda: client.embeddings.create(**{"model": "local", **request}))
+        assert (error.status_code, error.code) == (400, code), (request, error)
+    error = checks.raises(openai.BadRequestError, lambda: client.embeddings.create(
+        model="local", input=["short", "word " * 3000]))
+    assert "input 1 takes" in error.body["message"] and "2048" in error.body["message"], error
+
+
 def tools(client, _):
     weather = {"type": "function", "function": {"name": "weather", "parameters": {
         "type": "object", "properties": {"city": {"type": "string"}}}}}
@@ -290,7 +322,7 @@ def strangers(_, arguments):
 
 KNOWN = {check.__name__: check for check in (
     models, whole, stream, helper, left, stop, length, logprobs, formats, completions, sessions, many, refusals,
-    no_vectors, vectors, tools, broken, cloud, budget, too_often, strangers,
+    no_vectors, vectors, real_vectors, tools, broken, cloud, budget, too_often, strangers,
 )}
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::binaries::binary;
 use crate::ctl::{Outcome, finish};
 use crate::device::Device;
-use crate::models::{GEMMA, model};
+use crate::models::{GEMMA, SMOLLM, model};
 use crate::process::Process;
 use crate::provider::Provider;
 use crate::ready::NotifySocket;
@@ -28,8 +28,13 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway whose provider is a fake that speaks the OpenAI API.
     pub fn with_provider(provider: &Provider) -> Self {
+        Self::configured(provider, "")
+    }
+
+    /// The same, with more tables of configuration.
+    pub fn configured(provider: &Provider, more: &str) -> Self {
         Self::start(&format!(
-            "[[providers]]\nkind = \"openai\"\nbase_url = \"{}\"\nmodels = [\"{MODEL}\"]\n",
+            "[[providers]]\nkind = \"openai\"\nbase_url = \"{}\"\nmodels = [\"{MODEL}\"]\n{more}",
             provider.base_url()
         ))
     }
@@ -41,6 +46,20 @@ impl Gateway {
              stop = [\"\\nQuestion:\"]\nprogram = \"{}\"\n",
             model(GEMMA).display(),
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/gemma-base.jinja").display(),
+            binary("synesis-runtime").display(),
+        ))
+    }
+
+    /// The same with the devices' own model, for which there are trained adapters.
+    pub fn with_small_runtime() -> Self {
+        Self::with_small_runtime_and("")
+    }
+
+    /// The same with more configuration.
+    pub fn with_small_runtime_and(more: &str) -> Self {
+        Self::start(&format!(
+            "{more}[[providers]]\nkind = \"runtime\"\nmodels = [\"{MODEL}\"]\nmodel_path = \"{}\"\nprogram = \"{}\"\n",
+            model(SMOLLM).display(),
             binary("synesis-runtime").display(),
         ))
     }
@@ -112,16 +131,34 @@ impl Gateway {
         device.ctl().wait_for_tunnel();
     }
 
+    /// The same, with `address` in front of this gateway (a relay's).
+    pub fn enroll_through(&self, device: &Device, address: &str) {
+        self.account("acme", &["--tier", "managed", "--ceiling", "5"]);
+        let token = self.token_file("acme", &[]);
+        self.enroll_at(device, address, &token).expect_code(0);
+        device.ctl().wait_for_tunnel();
+    }
+
     /// `synctl enroll` with that token.
     pub fn enroll_with(&self, device: &Device, token: &Path) -> Outcome {
-        let (address, ca) = (self.address(), self.ca());
+        self.enroll_at(device, &self.address(), token)
+    }
+
+    fn enroll_at(&self, device: &Device, address: &str, token: &Path) -> Outcome {
+        let ca = self.ca();
         let (ca, token) = (ca.to_str().expect("UTF-8"), token.to_str().expect("UTF-8"));
-        device.ctl().run(&["enroll", "--gateway", &address, "--ca", ca, "--token-file", token])
+        device.ctl().run(&["enroll", "--gateway", address, "--ca", ca, "--token-file", token])
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// SIGTERM, waits for its end, and starts it again on the same port and folder.
+    pub fn restart_in_order(&mut self) {
+        self.process.terminate();
+        self.restart();
     }
 
     /// Starts it again after [`Gateway::kill`], on the same port and folder.

@@ -19,5 +19,8 @@ pub mod models;
 pub mod process;
 pub mod provider;
 pub mod ready;
+pub mod relay;
 pub mod router_bench;
 pub mod seed;
+pub mod streamed;
+pub mod tunnel_bench;

@@ -19,6 +19,8 @@ pub enum Script {
     Echo,
     /// Sends the first word, then waits for [`Provider::resume`] before the rest.
     EchoAndPause,
+    /// Waits for [`Provider::resume`] before each word but the first.
+    EchoByStep,
     /// Calls the first tool of the request, with everything in the request that a model reads as its arguments.
     Call,
     /// HTTP 500.
@@ -76,7 +78,7 @@ impl Provider {
         self.bodies.lock().expect("no panic while held").clone()
     }
 
-    /// Lets a paused answer go on.
+    /// Lets a paused answer go on, by one word or to its end.
     pub fn resume(&self) {
         let _ = self.resume.send(());
     }
@@ -106,6 +108,8 @@ fn serve(
     hang_up: &Sender<()>,
     resumed: &Mutex<Receiver<()>>,
 ) {
+    // Small pieces, each of them waited for at the other end.
+    let _ = stream.set_nodelay(true);
     let Ok(mut out) = stream.try_clone() else { return };
     let mut input = BufReader::new(stream);
     // Keep-alive: one connection carries several requests.
@@ -133,15 +137,20 @@ fn serve(
         }
         let said = match script {
             Script::Key(key) => answer_from(key, &last_user_message(&request)),
-            Script::Echo | Script::EchoAndPause | Script::Call | Script::Fail => last_user_message(&request),
+            _ => last_user_message(&request),
         };
         let prompt_tokens = match script {
             Script::Key(_) => words_of_all(&request),
-            Script::Echo | Script::EchoAndPause | Script::Call | Script::Fail => 7,
+            _ => 7,
         };
         let words: Vec<&str> = said.split_inclusive(' ').collect();
         for (index, word) in words.iter().enumerate() {
-            if index == 1 && script == Script::EchoAndPause {
+            let pauses = match script {
+                Script::EchoAndPause => index == 1,
+                Script::EchoByStep => index > 0,
+                _ => false,
+            };
+            if pauses {
                 // Whichever comes first: the test says go on, or the gateway hangs up.
                 if !wait_for_resume(&mut out, resumed) {
                     let _ = hang_up.send(());

@@ -32,6 +32,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["synesis-proto", "synesis-mesh", "synesis-ledger", "synesis-store", "synesis-supervise"],
     ),
     ("synesis-tests", &["synesis-proto"]),
+    // Plays thousands of devices for `make bench-tunnel`, with the tunnel's own device side. Nothing imports it.
+    ("synesis-load", &["synesis-proto", "synesis-mesh"]),
 ];
 
 /// Crates that must not be reachable from one of ours at all, by any path, in a normal build.

@@ -116,6 +116,22 @@ fn refusals_are_the_client_s_own_exceptions() {
 }
 
 #[test]
+fn a_real_model_makes_vectors_once_the_configuration_says_so() {
+    let device = Device::with_config(&format!("[model]\nembeddings = \"mean\"\n{PORT}"));
+    device.ctl().wait_for_model();
+    check(&device, "official.py", Way::Socket, &["real_vectors", "whole"]);
+    check(&device, "official.py", Way::Port, &["real_vectors"]);
+    let info = device.ctl().json(&["model", "info"]);
+    assert_eq!((&info["makes_embeddings"], &info["embedding_width"]), (&true.into(), &576.into()));
+    assert_eq!(device.ctl().json(&["status"])["model"]["makes_embeddings"], true);
+
+    let device = Device::start();
+    device.ctl().wait_for_model();
+    check(&device, "official.py", Way::Socket, &["no_vectors"]);
+    assert_eq!(device.ctl().json(&["status"])["model"]["makes_embeddings"], false);
+}
+
+#[test]
 fn tools_vectors_and_broken_answers_arrive_as_the_client_expects_them() {
     let folder = tempfile::tempdir().unwrap();
     let go = folder.path().join("go");

@@ -11,27 +11,42 @@ use synesis_mesh::gateway::{GatewayEndpoint, GatewayTls};
 use synesis_mesh::identity::TrustDomain;
 use synesis_supervise::sd::Notifier;
 use synesis_supervise::{BoxError, Context, HealthBoard, Spec, Subsystem, Supervisor};
+use tokio::time::{Instant, sleep};
 
+use crate::adapters::{AdapterStore, Sweeper};
 use crate::admin::{Admin, AdminSocket};
+use crate::answers::{Answers, AnswersKeeper};
+use crate::closing::Closing;
 use crate::config::Config;
 use crate::control_plane::{Clock, ControlPlane, SqliteControlPlane, SqliteSettings};
 use crate::enrol::Refusals;
 use crate::failure::{Exit, Failure, chain};
 use crate::handshakes::Handshakes;
+use crate::http::{self, Http, View};
+use crate::limits::{Devices, REMEMBERED};
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::pki::{self, Pki};
 use crate::providers::runtime::RuntimeProcess;
 use crate::providers::{Catalogue, catalogue};
-use crate::session::{DRAIN, Services};
+use crate::session::Services;
 use crate::tunnel::Tunnel;
+
+/// Who is told to stop at once has this long to close what is open.
+const HURRY: Duration = Duration::from_secs(3);
 
 /// A gateway that holds its sockets and its store, and does not serve yet.
 pub(crate) struct Bound {
     store: SqliteControlPlane,
+    answers: AnswersKeeper,
     processes: Vec<RuntimeProcess>,
+    adapters: Arc<AdapterStore>,
     admin: Admin,
     tunnel: Tunnel,
+    http: Option<Http>,
+    board: HealthBoard,
     address: SocketAddr,
+    tunnel_tcp: Option<SocketAddr>,
 }
 
 /// Reads keys, opens the store, binds the sockets.
@@ -56,22 +71,54 @@ pub(crate) async fn bind_with(
     let socket = AdminSocket::bind(&config.admin_socket)
         .map_err(|error| Failure::new(Exit::Failed, chain(&error), error.next_step()))?;
     let (tls, gateway_id, settings) = split(keys, config);
-    let endpoint = GatewayEndpoint::bind(&tls, config.listen).map_err(|error| {
+    let endpoint = GatewayEndpoint::bind_numbered(&tls, config.listen, config.gateway_number);
+    let mut endpoint = endpoint.map_err(|error| {
         failed(&error, "set `listen` to a free UDP address, and check the files in pki.dir")
     })?;
+    if let Some(address) = config.listen_tcp {
+        endpoint = endpoint.and_tcp(&tls, address).map_err(|error| {
+            failed(&error, "set `listen_tcp` to a free TCP address that this user may bind, or remove it")
+        })?;
+    }
     let address = endpoint.local_addr().map_err(|error| failed(&error, "start the gateway again"))?;
+    let tunnel_tcp = endpoint.tcp_addr();
+    let listener = config.http_listen.map(http::bind).transpose().map_err(|error| {
+        failed(&error, "set `http_listen` to a free address of this machine, or remove it")
+    })?;
     let (store, clock) = open_store(config, settings).await?;
+    let (answers, keeper) = Answers::new(config.resume.clone(), clock.clone());
+    let metrics = Metrics::default();
+    let store = store.counted(Arc::clone(&metrics.store));
+    let plane: Arc<dyn ControlPlane> = Arc::new(store.clone());
+    let adapters = Arc::new(AdapterStore::new(config.adapters_dir(), config.adapters, Arc::clone(&plane)));
     let services = Arc::new(Services {
-        plane: Arc::new(store.clone()),
+        plane,
         catalogue,
+        answers,
+        adapters: Arc::clone(&adapters),
         live: Live::default(),
         refusals: Refusals::default(),
+        devices: Devices::new(config.limits.device, REMEMBERED),
+        unread: config.limits.unread,
+        metrics: metrics.clone(),
+        closing: Closing::default(),
+        drain: config.drain,
+        reconnect_window: config.reconnect_window,
         gateway_id,
         clock,
     });
     let admin = Admin { socket, services: Arc::clone(&services) };
-    let tunnel = Tunnel { endpoint, handshakes: Handshakes::default(), services };
-    Ok(Bound { store, processes, admin, tunnel, address })
+    let board = HealthBoard::new();
+    let view = View {
+        board: board.clone(),
+        closing: services.closing.clone(),
+        live: services.live.clone(),
+        endpoint: endpoint.clone(),
+        metrics: metrics.clone(),
+    };
+    let http = listener.map(|listener| Http { listener, view });
+    let tunnel = Tunnel { endpoint, handshakes: Handshakes::new(&config.limits, metrics), services };
+    Ok(Bound { store, answers: keeper, processes, adapters, admin, tunnel, http, board, address, tunnel_tcp })
 }
 
 /// What proves the gateway to devices, what names it, and what the control plane signs with.
@@ -100,11 +147,13 @@ async fn open_store(
 ) -> Result<(SqliteControlPlane, Clock), Failure> {
     let next_step = "check store.dir, its permissions and the disk";
     let folder = &config.store_dir;
+    // The model processes may read the adapters, so their folder has to be there before they start.
+    let adapters = config.adapters_dir();
     std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
         .recursive(true)
-        .create(folder)
+        .create(&adapters)
         .map_err(|error| {
-            Failure::new(Exit::Failed, format!("{} cannot be made: {error}", folder.display()), next_step)
+            Failure::new(Exit::Failed, format!("{} cannot be made: {error}", adapters.display()), next_step)
         })?;
     let clock = settings.clock.clone();
     let (store, recovery) =
@@ -125,11 +174,22 @@ fn failed(error: &(dyn std::error::Error + 'static), next_step: &str) -> Failure
 }
 
 impl Bound {
-    /// Lets fewer peers shake hands at a time.
+    /// What is counted.
     #[cfg(test)]
-    pub(crate) fn with_handshakes(mut self, most: usize) -> Self {
-        self.tunnel.handshakes = Handshakes::at_most(most);
-        self
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.tunnel.services.metrics.clone()
+    }
+
+    /// Where `/ready` and `/metrics` are.
+    #[cfg(test)]
+    pub(crate) fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|http| http.listener.local_addr().ok())
+    }
+
+    /// The answers there will be.
+    #[cfg(test)]
+    pub(crate) fn answers(&self) -> Answers {
+        self.tunnel.services.answers.clone()
     }
 
     /// Where devices connect.
@@ -137,31 +197,64 @@ impl Bound {
         self.address
     }
 
-    /// Serves until `stop` resolves, then stops in the reverse of the start order: the tunnel takes nobody in any
-    /// more and lets answers finish; then administration, the model processes, and the store at the very end.
-    pub(crate) async fn run(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    /// Serves until `stop` resolves, then stops in the reverse of the start order: `/ready` says so, the tunnel takes nobody
+    /// in any more and lets answers finish; then administration, answers that nobody reads, the model processes, the pages, and
+    /// the store at the very end. Once `now` resolves, nothing is waited for.
+    pub(crate) async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        now: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
         let mut stop = std::pin::pin!(stop);
-        let mut supervisor = Supervisor::new(HealthBoard::new()).add(
+        let services = Arc::clone(&self.tunnel.services);
+        let mut supervisor = Supervisor::new(self.board).add(
             Spec::essential("store").max_tries(1).grace(Duration::from_secs(5)),
             StoreKeeper(self.store),
         );
+        if let Some(http) = self.http {
+            supervisor = supervisor.add(Spec::degradable("http"), http);
+        }
         for process in self.processes {
             let spec = Spec::degradable("runtime").start_timeout(Duration::from_secs(20));
             supervisor = supervisor.add(spec, process);
         }
         let running = supervisor
+            .add(
+                Spec::essential("answers").grace(services.drain.deadline + Duration::from_secs(10)),
+                self.answers,
+            )
+            .add(Spec::degradable("adapters"), Sweeper(self.adapters))
             .add(Spec::essential("admin"), self.admin)
-            .add(Spec::essential("tunnel").grace(DRAIN + Duration::from_secs(10)), self.tunnel)
+            .add(
+                Spec::essential("tunnel").grace(services.drain.deadline + Duration::from_secs(10)),
+                self.tunnel,
+            )
             .start_until(stop.as_mut())
             .await;
         let mut running = running.map_err(|error| failed(&error, "see the log above"))?;
         running.announce(Notifier::from_env());
-        tracing::info!(listen = %self.address, "ready");
+        let tcp = self.tunnel_tcp.map(tracing::field::display);
+        tracing::info!(listen = %self.address, listen_tcp = tcp, "ready");
         let outcome = tokio::select! {
             () = stop => Ok(()),
             gave_up = running.failed() => Err(failed(&gave_up, "see the log above")),
         };
-        let report = running.stop().await;
+        services.closing.drain();
+        let stopped = running.stop();
+        let hurried = async {
+            now.await;
+            tracing::warn!("told to stop again: nothing is waited for any more");
+            services.closing.hurry();
+            services.answers.stop_by(Instant::now());
+            sleep(HURRY).await;
+        };
+        let report = tokio::select! {
+            report = stopped => report,
+            () = hurried => {
+                tracing::warn!("stopped, and not in good order: what was held is given back at the next start");
+                return outcome;
+            }
+        };
         if report.is_clean() {
             tracing::info!("stopped");
         } else {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use synesis_ledger::{NanoUsd, Tier};
 
+use crate::duration;
+
 /// Where the configuration is when nobody says otherwise.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/synesis/gateway.toml";
 /// The environment variable that names the admin socket.
@@ -150,17 +152,7 @@ fn usd(text: &str) -> Result<NanoUsd, String> {
 const LONGEST_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 fn ttl(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err("write a number and one of s, m, h, d, for example 30m".to_owned()),
-    };
-    let count: u64 = digits.parse().map_err(|_| "write a whole number before the unit".to_owned())?;
-    let seconds = count.checked_mul(unit).ok_or("that is too long")?;
-    match Duration::from_secs(seconds) {
+    match duration::parse(text)? {
         Duration::ZERO => Err("a token needs at least one second to live".to_owned()),
         ttl if ttl > LONGEST_TTL => Err("a token may live for at most 30d".to_owned()),
         ttl => Ok(ttl),

@@ -1,34 +1,43 @@
-//! How many handshakes may be under way. Each costs the gateway keys and signatures before its peer has shown anything,
-//! and QUIC's own limit covers only what has not been accepted yet.
+//! Who may shake hands, and how many at a time. Each handshake costs the gateway keys and signatures before its peer has
+//! shown anything, and QUIC's own limit covers only what has not been accepted yet.
 
 use std::sync::Arc;
 
 use synesis_mesh::gateway::{GatewayEndpoint, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
-/// Handshakes under way at the same time. At ten seconds each for those that never finish, and well under one for
-/// the others, all devices of a gateway can come back within seconds.
-const MOST: usize = 1024;
+use crate::limits::{REMEMBERED, Rules, Sources, UnderWay, Verdict};
+use crate::metrics::Metrics;
 
-/// The door: lets so many in at a time, and asks for proof of the address when it gets crowded.
+/// The door: lets so many in at a time, of all and of one address, and asks for proof of the address when it gets
+/// crowded.
 #[derive(Clone)]
 pub(crate) struct Handshakes {
     free: Arc<Semaphore>,
     most: usize,
+    sources: Sources,
+    metrics: Metrics,
 }
 
 /// Room for one handshake; given back when dropped.
-pub(crate) struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Room {
+    _permit: OwnedSemaphorePermit,
+    under_way: UnderWay,
+}
 
-impl Default for Handshakes {
-    fn default() -> Self {
-        Self::at_most(MOST)
+impl Room {
+    /// The handshake is done: the address is proven, and the connection counts for it.
+    pub(crate) fn done(self) {
+        self.under_way.done(Instant::now());
     }
 }
 
 impl Handshakes {
-    pub(crate) fn at_most(most: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(most)), most }
+    pub(crate) fn new(rules: &Rules, metrics: Metrics) -> Self {
+        let most = rules.handshakes as usize;
+        let sources = Sources::new(rules.source, REMEMBERED);
+        Self { free: Arc::new(Semaphore::new(most)), most, sources, metrics }
     }
 
     /// The next peer there is room for, or `None` when the endpoint was closed. While there is no room, peers wait in
@@ -38,11 +47,28 @@ impl Handshakes {
         let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
         loop {
             let incoming = endpoint.accept().await?;
-            let incoming = if self.is_crowded() { incoming.retry() } else { Some(incoming) };
-            if let Some(incoming) = incoming {
-                return Some((incoming, Room(permit)));
+            let Some(incoming) = (if self.is_crowded() { self.prove(incoming) } else { Some(incoming) })
+            else {
+                continue;
+            };
+            match self.sources.judge(incoming.remote(), incoming.is_proven(), Instant::now()) {
+                Verdict::Come(under_way) => return Some((incoming, Room { _permit: permit, under_way })),
+                Verdict::Prove => drop(self.prove(incoming)),
+                Verdict::Refuse => {
+                    self.metrics.refused.count("source_limit");
+                    incoming.refuse();
+                }
             }
         }
+    }
+
+    /// Has the peer prove its address, unless it has; then it is given back.
+    fn prove(&self, incoming: Incoming) -> Option<Incoming> {
+        let proven = incoming.retry();
+        if proven.is_none() {
+            self.metrics.retries.count();
+        }
+        proven
     }
 
     /// Fewer than half are free: a sender of forged addresses no longer gets further than its first packet.
@@ -57,7 +83,7 @@ mod tests {
 
     #[test]
     fn it_is_crowded_once_fewer_than_half_are_free() {
-        let door = Handshakes::at_most(4);
+        let door = Handshakes::new(&Rules { handshakes: 4, ..Rules::default() }, Metrics::default());
         let mut inside = Vec::new();
         let crowded = std::iter::from_fn(|| {
             let seen = door.is_crowded();

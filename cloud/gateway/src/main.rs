@@ -1,16 +1,23 @@
 //! The Synesis gateway: terminates the tunnel, talks to model providers, keeps the ledger.
 
+mod adapters;
 mod admin;
+mod answers;
 mod app;
 mod cli;
+mod closing;
 mod commands;
 mod config;
 mod control_plane;
+mod duration;
 mod enrol;
 mod failure;
 mod handshakes;
+mod http;
+mod limits;
 mod live;
 mod log;
+mod metrics;
 mod pki;
 mod problem;
 mod providers;

@@ -39,6 +39,13 @@ pub(crate) fn of_control(error: &ControlError) -> Problem {
         ControlError::Refused(Refused::QuotaExhausted { .. }) => {
             (ErrorCode::QuotaExhausted, "wait for the next month, or change the account's tier")
         }
+        ControlError::AdapterUnknown(_) => (
+            ErrorCode::AdapterUnknown,
+            "synctl adapter list --cloud shows what there is; synctl adapter push NAME brings one",
+        ),
+        ControlError::AdapterQuota { .. } => {
+            (ErrorCode::AdapterQuota, "remove one (synctl adapter rm --cloud NAME), or have the quota raised")
+        }
         ControlError::Overflow(_) | ControlError::Refused(Refused::Overflow(_)) => {
             (ErrorCode::TooLarge, "ask for fewer tokens")
         }
@@ -68,6 +75,10 @@ pub(crate) fn of_control(error: &ControlError) -> Problem {
 pub(crate) fn of_provider(error: &ProviderError) -> Problem {
     let (code, next_step) = match error {
         ProviderError::TooLong { .. } => (ErrorCode::TooLarge, "shorten the prompt, or ask for fewer tokens"),
+        ProviderError::Unfit { .. } => (
+            ErrorCode::AdapterUnusable,
+            "ask without --adapter, ask for a model that it was made for, or ask with --local",
+        ),
         ProviderError::Credentials { .. } => {
             (ErrorCode::ProviderRejected, "tell the gateway's operator: the provider's key needs replacing")
         }

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use synesis_mesh::gateway::{Accepted, GatewayEndpoint, Incoming};
+use synesis_mesh::gateway::{Accepted, GatewayEndpoint, HandshakeError, Incoming};
 use synesis_mesh::kind::ErrorCode;
 use synesis_supervise::{BoxError, Context, Subsystem};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::enrol;
@@ -46,9 +47,11 @@ impl Subsystem for Tunnel {
                 }
             }
         }
+        self.services.answers.stop_by(Instant::now() + self.services.drain.deadline);
         // From here on nobody comes in: sessions drain by themselves, then the rest is closed.
         let newcomers = async {
             while let Some(incoming) = self.endpoint.accept().await {
+                self.services.metrics.refused.count("draining");
                 incoming.refuse();
             }
         };
@@ -62,12 +65,31 @@ impl Subsystem for Tunnel {
     }
 }
 
+/// A word for the metrics.
+fn outcome(accepted: &Result<Accepted, HandshakeError>) -> &'static str {
+    match accepted {
+        Ok(Accepted::Device(_)) => "device",
+        Ok(Accepted::Enroll(_)) => "enrolment",
+        Err(HandshakeError::TimedOut) => "timed_out",
+        Err(HandshakeError::Failed(_)) => "failed",
+        Err(HandshakeError::NoCertificate) => "no_certificate",
+        Err(HandshakeError::Name(_)) => "bad_name",
+        Err(HandshakeError::Protocol) => "no_protocol",
+    }
+}
+
 async fn serve(incoming: Incoming, room: Room, services: Arc<Services>, stopping: CancellationToken) {
     let remote = incoming.remote();
-    let accepted = incoming.handshake().await;
-    drop(room);
+    // What is over soon is in boxes of its own: a connection's task is as large as its largest part, for as long as its device
+    // is connected.
+    let accepted = Box::pin(incoming.handshake()).await;
+    services.metrics.handshakes.count(outcome(&accepted));
+    match &accepted {
+        Ok(_) => room.done(),
+        Err(_) => drop(room),
+    }
     match accepted {
-        Ok(Accepted::Enroll(connection)) => enrol::serve(connection, services).await,
+        Ok(Accepted::Enroll(connection)) => Box::pin(enrol::serve(connection, services)).await,
         Ok(Accepted::Device(connection)) => session::serve(connection, services, stopping).await,
         Err(error) => tracing::debug!(%remote, error = crate::failure::chain(&error), "handshake failed"),
     }

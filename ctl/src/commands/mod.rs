@@ -7,6 +7,7 @@ mod billing;
 mod enroll;
 mod model;
 mod packaging;
+mod progress;
 mod redact;
 mod request;
 mod route;

@@ -27,7 +27,8 @@ pub(crate) struct RequestArgs {
     #[arg(long, group = "mode")]
     auto: bool,
 
-    /// Use this adapter for this request; `none` is the base model. Local answers only
+    /// Use this adapter for this request; `none` is the base model. With --cloud, one that was pushed; else the answer is
+    /// local
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
 

@@ -71,6 +71,7 @@ struct ModelJson {
     state: String,
     reason: Option<String>,
     next_step: Option<String>,
+    makes_embeddings: bool,
 }
 
 /// The base model is no name and generation 0, unless an adapter was switched off before.
@@ -100,6 +101,7 @@ impl From<StatusReply> for StatusView {
                 state: present(model.state).unwrap_or_else(|| "none".to_owned()),
                 reason: present(model.reason),
                 next_step: present(model.next_step),
+                makes_embeddings: model.makes_embeddings,
             },
             adapter: AdapterJson { name: present(adapter.name), generation: adapter.generation },
             device_id: present(reply.device_id),

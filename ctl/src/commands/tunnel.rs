@@ -50,11 +50,15 @@ pub(crate) async fn run(
 pub(crate) struct TunnelJson {
     pub(crate) state: String,
     pub(crate) gateway: Option<String>,
+    /// "quic", or "tcp" where UDP does not get through; null unless the tunnel is up.
+    pub(crate) transport: Option<String>,
     /// Rounded up; null unless the tunnel is up and a heartbeat was acknowledged.
     pub(crate) rtt_ms: Option<u64>,
     pub(crate) rtt_us: Option<u64>,
     pub(crate) connected_since: Option<String>,
     pub(crate) retry_in_ms: Option<u64>,
+    /// Times the path of this connection was bound anew.
+    pub(crate) rebinds: u32,
     pub(crate) reason: Option<String>,
     pub(crate) next_step: Option<String>,
 }
@@ -65,10 +69,12 @@ impl From<Tunnel> for TunnelJson {
         Self {
             state: present(tunnel.state).unwrap_or_else(|| "unenrolled".to_owned()),
             gateway: present(tunnel.gateway),
+            transport: present(tunnel.transport),
             rtt_ms: rtt.map(units::whole_ms),
             rtt_us: rtt.map(units::whole_us),
             connected_since: present(tunnel.connected_since),
             retry_in_ms: tunnel.retry_in_ms,
+            rebinds: tunnel.rebinds,
             reason: present(tunnel.reason),
             next_step: present(tunnel.next_step),
         }
@@ -81,7 +87,16 @@ impl TunnelJson {
         let rtt = self.rtt_us.map(|us| format!("round trip {}", units::duration(us as f64 / 1_000.0)));
         let since = self.connected_since.as_ref().map(|at| format!("since {at}"));
         let retry = self.retry_in_ms.map(|ms| format!("next try in {}", units::duration(ms as f64)));
-        let parts = [self.gateway.clone(), rtt, since, retry];
+        let transport = self.transport.as_deref().map(|transport| match transport {
+            "quic" => "over QUIC".to_owned(),
+            other => format!("over {}", other.to_uppercase()),
+        });
+        let rebinds = match self.rebinds {
+            0 => None,
+            1 => Some("rebound once".to_owned()),
+            times => Some(format!("rebound {times} times")),
+        };
+        let parts = [self.gateway.clone(), transport, rtt, since, rebinds, retry];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }

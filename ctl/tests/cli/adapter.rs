@@ -5,7 +5,7 @@ use synesis_proto::control::v1::*;
 use synesis_proto::{Problem, reason};
 use tonic::Code;
 
-use crate::fake::{Asked, Fake, Script};
+use crate::fake::{Asked, Fake, Script, Step};
 use crate::run::{at, synctl};
 
 fn record() -> AdapterRecord {
@@ -92,7 +92,7 @@ fn a_file_that_cannot_be_read_is_never_taken_for_a_whole_one() {
 
 #[test]
 fn the_list_shows_which_one_is_active() {
-    let list = ListAdaptersReply { adapters: vec![record()], generation: 4 };
+    let list = ListAdaptersReply { adapters: vec![record()], generation: 4, ..ListAdaptersReply::default() };
     let fake = Fake::start(Script { list, ..Script::default() });
     let object = synctl(&fake.socket, &["adapter", "list", "--json"]).expect(0).object();
     assert_eq!(*at(&object, "generation"), json!(4));
@@ -119,7 +119,8 @@ fn the_list_shows_where_each_one_came_from_and_why_one_cannot_be_used() {
         unusable: "it was made for gemma3 models, the loaded model is llama".into(),
         ..record()
     };
-    let list = ListAdaptersReply { adapters: vec![record(), other], generation: 4 };
+    let list =
+        ListAdaptersReply { adapters: vec![record(), other], generation: 4, ..ListAdaptersReply::default() };
     let fake = Fake::start(Script { list, ..Script::default() });
     let object = synctl(&fake.socket, &["adapter", "list", "--json"]).expect(0).object();
     let (plain, other) = (&object["adapters"][0], &object["adapters"][1]);
@@ -201,4 +202,118 @@ fn a_removed_adapter_is_named() {
     let object = synctl(&fake.socket, &["adapter", "rm", "legal", "--json"]).expect(0).object();
     assert_eq!(*at(&object, "removed"), json!("legal"));
     assert!(matches!(&fake.asked()[..], [Asked::Removed(name)] if name == "legal"));
+}
+
+fn transfer(state: &str) -> Transfer {
+    Transfer {
+        id: "01JD000000000000000000000A".into(),
+        direction: "push".into(),
+        name: "legal".into(),
+        sha256: "ab".repeat(32),
+        size_bytes: 1_000,
+        moved_bytes: 400,
+        state: state.into(),
+        reason: if state == "waiting" { "offline: no route".into() } else { String::new() },
+        begun_at: "2026-01-02T03:04:05Z".into(),
+        ..Transfer::default()
+    }
+}
+
+fn event(event: transfer_event::Event) -> Step<TransferEvent> {
+    Step::Send(TransferEvent { event: Some(event) })
+}
+
+#[test]
+fn a_push_tells_how_far_it_is_and_how_it_ended() {
+    use transfer_event::Event;
+    let started = PullStarted { source: "legal".into(), total_bytes: 1_000, resumed_bytes: 400 };
+    let progress = |received_bytes, phase: &str| PullProgress {
+        received_bytes,
+        total_bytes: 1_000,
+        phase: phase.into(),
+    };
+    let steps = vec![
+        event(Event::Started(started)),
+        event(Event::Progress(progress(400, "waiting"))),
+        event(Event::Progress(progress(700, "sending"))),
+        event(Event::Done(transfer("done"))),
+    ];
+    let fake = Fake::start(Script { transfer: steps, ..Script::default() });
+    let lines = synctl(&fake.socket, &["adapter", "push", "legal", "--json"]).expect(0).objects();
+    assert_eq!(lines.len(), 4);
+    assert_eq!((&lines[0]["type"], &lines[0]["received_bytes"]), (&json!("started"), &json!(400)));
+    assert_eq!((&lines[1]["phase"], &lines[2]["phase"]), (&json!("waiting"), &json!("sending")));
+    assert_eq!((&lines[3]["schema"], &lines[3]["state"]), (&json!("synesis.adapter_push/1"), &json!("done")));
+    let human = synctl(&fake.socket, &["adapter", "push", "legal"]).expect(0);
+    assert!(human.stdout.starts_with("legal is at the gateway"), "{}", human.stdout);
+    assert!(
+        human.stderr.contains("waiting") && human.stderr.contains("--cloud --adapter legal"),
+        "{}",
+        human.stderr
+    );
+    let Some(Asked::Push(request)) = fake.asked().pop() else { panic!("{:?}", fake.asked()) };
+    assert_eq!(request, PushAdapterRequest { name: "legal".into(), detach: false });
+}
+
+#[test]
+fn a_detached_push_returns_at_once_and_says_that_it_goes_on() {
+    let steps = vec![event(transfer_event::Event::Done(transfer("sending")))];
+    let fake = Fake::start(Script { transfer: steps, ..Script::default() });
+    let human = synctl(&fake.socket, &["adapter", "push", "legal", "--detach"]).expect(0);
+    assert!(human.stdout.contains("goes on by itself"), "{}", human.stdout);
+    let Some(Asked::Push(request)) = fake.asked().pop() else { panic!("{:?}", fake.asked()) };
+    assert!(request.detach);
+    let cancelled =
+        synctl(&fake.socket, &["adapter", "push", "legal", "--cancel", "--json"]).expect(0).object();
+    assert_eq!(cancelled["cancelled"]["direction"], json!("push"));
+    synctl(&fake.socket, &["adapter", "push", "legal", "--cancel", "--detach"]).expect(2);
+}
+
+#[test]
+fn a_pull_names_what_is_wanted_and_what_to_call_it() {
+    let steps =
+        vec![event(transfer_event::Event::Done(Transfer { direction: "pull".into(), ..transfer("done") }))];
+    let fake = Fake::start(Script { transfer: steps, ..Script::default() });
+    let human = synctl(&fake.socket, &["adapter", "pull", "legal", "--name", "law"]).expect(0);
+    assert!(human.stdout.starts_with("legal is on this device"), "{}", human.stdout);
+    let Some(Asked::Pull(request)) = fake.asked().pop() else { panic!("{:?}", fake.asked()) };
+    assert_eq!((request.wanted.as_str(), request.name.as_str()), ("legal", "law"));
+}
+
+#[test]
+fn the_list_shows_transfers_and_what_keeps_them() {
+    let list = ListAdaptersReply { transfers: vec![transfer("waiting")], ..ListAdaptersReply::default() };
+    let fake = Fake::start(Script { list, ..Script::default() });
+    let object = synctl(&fake.socket, &["adapter", "list", "--json"]).expect(0).object();
+    let shown = &object["transfers"][0];
+    assert_eq!((&shown["state"], &shown["reason"]), (&json!("waiting"), &json!("offline: no route")));
+    assert_eq!((&shown["moved_bytes"], &shown["next_step"]), (&json!(400), &serde_json::Value::Null));
+    let human = synctl(&fake.socket, &["adapter", "list"]).expect(0).stdout;
+    for part in ["TRANSFER", "push", "legal", "offline: no route", "2026-01-02 03:04 UTC"] {
+        assert!(human.contains(part), "{part}: {human}");
+    }
+}
+
+#[test]
+fn the_gateways_adapters_are_listed_and_removed_on_their_own() {
+    let adapter = CloudAdapter {
+        name: "legal".into(),
+        sha256: "ab".repeat(32),
+        size_bytes: 1_000,
+        rank: 8,
+        pushed_by: "6f1c2a52-3a0c-4b52-9a3e-2f6d4f6f0a11".into(),
+        pushed_at: "2026-01-02T03:04:05Z".into(),
+        here: true,
+        ..CloudAdapter::default()
+    };
+    let cloud = ListCloudReply { adapters: vec![adapter] };
+    let fake = Fake::start(Script { cloud, ..Script::default() });
+    let object = synctl(&fake.socket, &["adapter", "list", "--cloud", "--json"]).expect(0).object();
+    assert_eq!(object["schema"], json!("synesis.cloud_adapters/1"));
+    assert_eq!((&object["adapters"][0]["here"], &object["adapters"][0]["rank"]), (&json!(true), &json!(8)));
+    let human = synctl(&fake.socket, &["adapter", "list", "--cloud"]).expect(0).stdout;
+    assert!(human.contains("legal") && human.contains("yes") && human.contains("abababababab"), "{human}");
+    let removed = synctl(&fake.socket, &["adapter", "rm", "--cloud", "legal", "--json"]).expect(0).object();
+    assert_eq!(removed["removed"][0]["name"], json!("legal"));
+    assert!(matches!(fake.asked().pop(), Some(Asked::Removed(name)) if name == "legal"));
 }

@@ -102,9 +102,9 @@ fn the_tunnel_shows_its_state_and_why_it_is_not_up() {
     let fake = Fake::start(Script { tunnel, ..Script::default() });
     let object = synctl(&fake.socket, &["tunnel", "status", "--json"]).expect(0).object();
     let expected = json!({
-        "schema": "synesis.tunnel/1", "state": "backoff", "gateway": "gw.example:4433", "rtt_ms": null,
-        "rtt_us": null, "connected_since": null, "retry_in_ms": 1_500, "reason": "connection refused",
-        "next_step": "check that the gateway runs",
+        "schema": "synesis.tunnel/1", "state": "backoff", "gateway": "gw.example:4433", "transport": null,
+        "rtt_ms": null, "rtt_us": null, "connected_since": null, "retry_in_ms": 1_500, "reason": "connection refused",
+        "next_step": "check that the gateway runs", "rebinds": 0,
     });
     assert_eq!(object, expected);
     let human = synctl(&fake.socket, &["tunnel", "status"]).expect(0);
@@ -112,6 +112,42 @@ fn the_tunnel_shows_its_state_and_why_it_is_not_up() {
         human.stdout.ends_with("why: connection refused\nnext: check that the gateway runs\n"),
         "{human:?}"
     );
+}
+
+#[test]
+fn a_tunnel_over_tcp_is_up_and_says_why_it_is_not_over_quic() {
+    let tunnel = Tunnel {
+        state: "up".into(),
+        gateway: "gw.example:4433".into(),
+        transport: "tcp".into(),
+        reason: "UDP to gw.example:4433 got no answer; connected over TCP, trying UDP again".into(),
+        next_step: "open UDP to gw.example:4433 in the firewall".into(),
+        ..Tunnel::default()
+    };
+    let fake = Fake::start(Script { tunnel, ..Script::default() });
+    let object = synctl(&fake.socket, &["tunnel", "status", "--json"]).expect(0).object();
+    assert_eq!((&object["state"], &object["transport"]), (&json!("up"), &json!("tcp")));
+    let human = synctl(&fake.socket, &["tunnel", "status"]).expect(0).stdout;
+    assert!(human.contains("gw.example:4433, over TCP\n"), "{human}");
+    assert!(human.ends_with("next: open UDP to gw.example:4433 in the firewall\n"), "{human}");
+}
+
+#[test]
+fn a_tunnel_whose_path_is_being_probed_says_so() {
+    let reason = "the network changed; the path was bound anew (2 times) and is being probed";
+    let tunnel = Tunnel {
+        state: "up".into(),
+        gateway: "gw.example:4433".into(),
+        reason: reason.into(),
+        rebinds: 2,
+        ..Tunnel::default()
+    };
+    let fake = Fake::start(Script { tunnel, ..Script::default() });
+    let object = synctl(&fake.socket, &["tunnel", "status", "--json"]).expect(0).object();
+    assert_eq!((&object["rebinds"], &object["reason"]), (&json!(2), &json!(reason)));
+    let human = synctl(&fake.socket, &["tunnel", "status"]).expect(0);
+    assert!(human.stdout.contains("gw.example:4433, rebound 2 times\n"), "{human:?}");
+    assert!(human.stdout.ends_with(&format!("why: {reason}\n")), "{human:?}");
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub(crate) struct Script {
     pub(crate) catalogue: CatalogueReply,
     pub(crate) pull: Vec<Step<PullEvent>>,
     pub(crate) load: LoadModelReply,
+    pub(crate) transfer: Vec<Step<TransferEvent>>,
+    pub(crate) cloud: ListCloudReply,
     pub(crate) decisions: Vec<Decision>,
     pub(crate) replayed: Vec<Replayed>,
     pub(crate) balance: BalanceReply,
@@ -77,6 +79,8 @@ pub(crate) enum Asked {
     Swap(SwapRequest),
     Off(OffRequest),
     Removed(String),
+    Push(PushAdapterRequest),
+    Pull(PullAdapterRequest),
     Unenrolled,
     Reconnect,
 }

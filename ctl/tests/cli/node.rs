@@ -17,7 +17,12 @@ fn healthy() -> StatusReply {
             connected_since: "2026-01-01T00:00:00Z".into(),
             ..Tunnel::default()
         }),
-        model: Some(Model { state: "ready".into(), name: "smol".into(), ..Model::default() }),
+        model: Some(Model {
+            state: "ready".into(),
+            name: "smol".into(),
+            makes_embeddings: true,
+            ..Model::default()
+        }),
         adapter: Some(Adapter { name: "legal".into(), generation: 3 }),
         device_id: "d-1".into(),
         version: "0.1.0".into(),
@@ -185,6 +190,34 @@ fn model_info_shows_what_is_known_and_null_for_the_rest() {
     assert_eq!(*at(&object, "schema"), json!("synesis.model/1"));
     assert_eq!(*at(&object, "context_tokens"), json!(2_048));
     assert!(at(&object, "parameters").is_null());
+    assert_eq!(*at(&object, "makes_embeddings"), json!(false));
+    assert!(at(&object, "embedding_width").is_null());
     let human = synctl(&fake.socket, &["model", "info"]).expect(0);
     assert!(human.stdout.contains("context       2048 tokens"), "{}", human.stdout);
+    assert!(!human.stdout.contains("embeddings"), "{}", human.stdout);
+}
+
+#[test]
+fn model_info_says_what_vectors_the_model_makes_and_whether_it_does_nothing_else() {
+    let model = ModelInfoReply {
+        name: "minilm".into(),
+        state: "ready".into(),
+        makes_embeddings: true,
+        embeddings_only: true,
+        embedding_width: 384,
+        ..ModelInfoReply::default()
+    };
+    let fake = Fake::start(Script { model, ..Script::default() });
+    let object = synctl(&fake.socket, &["model", "info", "--json"]).expect(0).object();
+    assert_eq!(*at(&object, "embedding_width"), json!(384));
+    assert_eq!(
+        (at(&object, "makes_embeddings"), at(&object, "embeddings_only")),
+        (&json!(true), &json!(true))
+    );
+    let human = synctl(&fake.socket, &["model", "info"]).expect(0);
+    assert!(
+        human.stdout.contains("embeddings    yes, 384 numbers each; it writes no text"),
+        "{}",
+        human.stdout
+    );
 }

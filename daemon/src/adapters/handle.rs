@@ -71,6 +71,11 @@ impl AdaptersHandle {
         self.board.subscribe()
     }
 
+    /// Where the file of the adapter with this id is.
+    pub(crate) fn file(&self, id: &str) -> PathBuf {
+        self.folder.join(format!("{id}.gguf"))
+    }
+
     /// Every adapter by name, with what changes about it all the time, and the generation.
     pub fn list(&self) -> (Vec<Listed>, u64) {
         let snapshot = Arc::clone(&self.snapshot().borrow());

@@ -22,6 +22,8 @@ pub struct Import {
     pub name: String,
     /// Where it was taken from, as the user named it; may be empty.
     pub source: String,
+    /// The base model, where it is known from elsewhere; may be empty. What a PEFT config says goes before.
+    pub base_model: String,
     /// The importer.
     pub uid: Option<u32>,
 }
@@ -44,7 +46,7 @@ impl AdaptersHandle {
         let mut origin = Origin {
             format: Format::Gguf,
             source: plain(&import.source),
-            base_model: String::new(),
+            base_model: plain(&import.base_model),
             imported_by: import.uid,
             weights_sha256: None,
         };

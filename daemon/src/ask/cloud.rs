@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use synesis_mesh::kind::ErrorCode;
 use ulid::Ulid;
 
 use super::turn::{Beside, Hidden};
 use super::{Ask, AskError, Asker, Constraint, Done, Receipt, Route, Sink, Turn};
-use crate::escalation::Wishes;
+use crate::adapters::{AdapterError, AdapterName};
+use crate::escalation::{EscalationError, PushedAdapter, Wishes};
 use crate::route::RefuseWhy;
 
 impl Asker {
@@ -43,6 +45,8 @@ impl Asker {
     ) -> Result<Done, AskError> {
         let Hidden { messages, stop, tools, json_schema, restorer } = hidden;
         let adapter_generation = self.adapters.snapshot().borrow().generation;
+        let adapter = self.pushed(&ask.adapter)?;
+        let name = adapter.as_ref().map(|adapter| adapter.name.to_string()).unwrap_or_default();
         let wishes = Wishes {
             max_tokens: self.max_tokens(ask),
             temperature: ask.sampling.temperature,
@@ -54,12 +58,19 @@ impl Asker {
             tools,
             json_schema,
             adapter_generation,
+            adapter,
         };
-        let answer = self.escalation.run(id, &messages, restorer, wishes, sink).await?;
+        let answered = self.escalation.run(id, &messages, restorer, wishes, sink).await;
+        let answer = answered.map_err(|error| match error {
+            EscalationError::Refused { code: Some(ErrorCode::AdapterUnknown), .. } => {
+                AskError::NotPushed(name.clone())
+            }
+            other => other.into(),
+        })?;
         Ok(Done {
             route,
             model: answer.model,
-            adapter: String::new(),
+            adapter: name,
             adapter_generation,
             input_tokens: answer.input_tokens,
             output_tokens: answer.output_tokens,
@@ -73,6 +84,20 @@ impl Asker {
             cached_tokens: 0,
             queued: Duration::ZERO,
         })
+    }
+}
+
+impl Asker {
+    /// The adapter that a request for the cloud means. This device may have it or not: the gateway knows by its content,
+    /// or else by its name.
+    fn pushed(&self, wanted: &str) -> Result<Option<PushedAdapter>, AskError> {
+        if matches!(wanted, "" | "none") {
+            return Ok(None);
+        }
+        let name = AdapterName::try_from(wanted.to_owned()).map_err(AdapterError::from)?;
+        let snapshot = self.adapters.snapshot();
+        let sha256 = snapshot.borrow().find(&name).map(|adapter| adapter.id.clone());
+        Ok(Some(PushedAdapter { name, sha256 }))
     }
 }
 

@@ -43,6 +43,9 @@ pub enum AskError {
     /// The adapter cannot be used.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// The cloud is to answer with an adapter that is not there.
+    #[error("the adapter \"{0}\" is not at the gateway")]
+    NotPushed(String),
     /// The local model failed.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -11,7 +11,7 @@ use super::local::{chat, raw};
 use super::{Ask, AskError, Asker, Constraint};
 use crate::model::ModelState;
 use crate::route::{
-    Decision, Fit, Inputs, LocalFeature, ModelHealth, RefuseWhy, Thresholds, Uplink, ppm, route,
+    Decision, Fit, Inputs, LocalFeature, Mode, ModelHealth, RefuseWhy, Thresholds, Uplink, ppm, route,
 };
 use crate::vitals::Vitals;
 
@@ -31,11 +31,17 @@ pub struct Routing {
 
 impl Asker {
     pub(super) async fn situation(&self, ask: &Ask, messages: &[Message]) -> Routing {
-        let model = match self.model.status().borrow().state {
-            ModelState::None => ModelHealth::None,
-            ModelState::Loading => ModelHealth::Starting,
-            ModelState::Ready => ModelHealth::Ready,
-            ModelState::Failed => ModelHealth::Failed,
+        let model = {
+            let status = self.model.status();
+            let status = status.borrow();
+            match status.state {
+                ModelState::None => ModelHealth::None,
+                // For a prompt it is as good as none.
+                ModelState::Ready if !status.writes_text() => ModelHealth::None,
+                ModelState::Loading => ModelHealth::Starting,
+                ModelState::Ready => ModelHealth::Ready,
+                ModelState::Failed => ModelHealth::Failed,
+            }
         };
         let thresholds = Thresholds::from(&self.config.routing);
         let (fit, input_tokens, wait_ms) = match model {
@@ -102,6 +108,10 @@ impl Asker {
     /// The router's "no" with what the device knows about the cause.
     pub fn refusal(&self, why: RefuseWhy) -> AskError {
         let (reason, next_step) = match why {
+            RefuseWhy::NoModel if !self.model.status().borrow().writes_text() => (
+                "the loaded model makes embeddings and writes no text".to_owned(),
+                "load one that writes text (synctl model load), or ask with --cloud".to_owned(),
+            ),
             RefuseWhy::NoModel => (
                 "no model is configured".to_owned(),
                 "set model.path in synesisd.toml, or ask with --cloud".to_owned(),
@@ -168,7 +178,8 @@ fn local_only(ask: &Ask) -> Option<LocalFeature> {
     let sampling = &ask.sampling;
     let grammar = matches!(ask.constraint, Some(Constraint::Grammar(_)));
     let features = [
-        (!matches!(ask.adapter.as_str(), "" | "none"), LocalFeature::Adapter),
+        // One that was pushed answers in the cloud, too, but nobody is sent there without having asked for it.
+        (ask.mode != Mode::Cloud && !matches!(ask.adapter.as_str(), "" | "none"), LocalFeature::Adapter),
         (ask.adapter_scale.is_some(), LocalFeature::AdapterScale),
         (ask.raw, LocalFeature::RawPrompt),
         (grammar, LocalFeature::Grammar),
@@ -197,6 +208,7 @@ mod tests {
         let cases = [
             (Ask { adapter: "json".into(), ..Ask::default() }, Some(LocalFeature::Adapter)),
             (Ask { adapter: "none".into(), ..Ask::default() }, None),
+            (Ask { adapter: "json".into(), mode: Mode::Cloud, ..Ask::default() }, None),
             (Ask { adapter_scale: Some(0.5), ..Ask::default() }, Some(LocalFeature::AdapterScale)),
             (Ask { raw: true, ..Ask::default() }, Some(LocalFeature::RawPrompt)),
             (

@@ -61,7 +61,7 @@ fn to_figment(kind: Kind, text: &str) -> Value {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     };
     match kind {
-        Kind::Path | Kind::Text | Kind::Choice(_) | Kind::Usd | Kind::Loopback | Kind::Url => {
+        Kind::Path | Kind::Text | Kind::Choice(_) | Kind::Usd | Kind::Loopback | Kind::Url | Kind::Proxy => {
             Value::from(text)
         }
         Kind::Switch => text.parse::<bool>().map_or_else(|_| Value::from(text), Value::from),

@@ -33,6 +33,8 @@ pub enum Kind {
     Loopback,
     /// The base of a web address.
     Url,
+    /// The address of an HTTP proxy.
+    Proxy,
     /// An amount in US dollars with at most nine decimals; never passes through a float.
     Usd,
     /// A list of `host:port`.
@@ -57,6 +59,7 @@ impl Kind {
             Self::Switch => "true or false".to_owned(),
             Self::Loopback => "a loopback address with a port, such as \"127.0.0.1:8088\"".to_owned(),
             Self::Url => "an http or https address, such as \"https://huggingface.co\"".to_owned(),
+            Self::Proxy => "an HTTP proxy, such as \"http://proxy.example.com:3128\"".to_owned(),
             Self::Usd => {
                 "a positive amount in US dollars with at most nine decimals, such as 1.50".to_owned()
             }
@@ -130,6 +133,11 @@ pub static KEYS: &[Key] = &[
         "seconds that answers in flight have when the model is replaced",
     ),
     key(
+        "model.embeddings",
+        Kind::Choice(&["auto", "mean", "last", "off"]),
+        "vectors of texts; auto: of models made for it; mean, last: of any model, from the vectors of its tokens",
+    ),
+    key(
         "model.hf_endpoint",
         Kind::Url,
         "the hub that `model pull hf:` asks; not set: HF_ENDPOINT, else Hugging Face",
@@ -168,6 +176,23 @@ pub static KEYS: &[Key] = &[
         "adapters kept in memory; the least recently used leave",
     ),
     key("gateway.endpoints", Kind::HostPorts, "gateways to dial; empty: the one this device enrolled with"),
+    key(
+        "gateway.fallback",
+        Kind::Choice(&["auto", "off"]),
+        "whether the tunnel runs over TCP where UDP does not get through",
+    ),
+    key("gateway.fallback_port", Kind::Integer(1, 65_535), "the gateways' TCP port"),
+    key("gateway.proxy", Kind::Proxy, "an HTTP proxy for the tunnel over TCP; not set: straight"),
+    key(
+        "gateway.proxy_credentials_file",
+        Kind::Path,
+        "a file with user:password for the proxy; not set: it wants none",
+    ),
+    key(
+        "escalation.resume_s",
+        Kind::Integer(0, 600),
+        "seconds that a cloud answer which was cut off waits for the tunnel; 0: it is given up at once",
+    ),
     key(
         "routing.policy",
         Kind::Choice(&["auto", "local", "cloud", "ask"]),

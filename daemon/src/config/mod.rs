@@ -16,7 +16,7 @@ pub use error::ConfigError;
 pub use keys::{KEYS, Key, Kind};
 pub use layers::{Loaded, Source, load};
 pub use show::{Origins, as_json, as_toml};
-pub use value::{AbsolutePath, HostPort, Loopback, Url};
+pub use value::{AbsolutePath, HostPort, HttpProxy, Loopback, Url};
 
 /// Everything the daemon can be told. One field per row of [`KEYS`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct Config {
     pub adapters: Adapters,
     /// The cloud side.
     pub gateway: Gateway,
+    /// Prompts that go to the cloud.
+    pub escalation: Escalation,
     /// Where a prompt runs when it does not say.
     pub routing: Routing,
     /// The device's own spending limit.
@@ -87,6 +89,8 @@ pub struct Model {
     /// Seconds that answers in flight have when the model is replaced.
     #[serde(deserialize_with = "value::between::<0, 3_600, _>")]
     pub drain_s: u32,
+    /// Whether the model makes vectors of texts, and how.
+    pub embeddings: Embeddings,
     /// The hub that `model pull hf:` asks; none: `HF_ENDPOINT`, else Hugging Face.
     pub hf_endpoint: Option<Url>,
     /// A file with the hub's access token; none: the systemd credential `hf-token`, if there is one.
@@ -94,6 +98,21 @@ pub struct Model {
     /// Most that pulled models may take on disk, in bytes; 0: no limit.
     #[serde(deserialize_with = "value::between_u64::<0, 1_125_899_906_842_624, _>")]
     pub store_max_bytes: u64,
+}
+
+/// Whether a model makes vectors of texts, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Embeddings {
+    /// As its file says: models that are made for it do.
+    #[default]
+    Auto,
+    /// The mean of its tokens' vectors, whatever the file says.
+    Mean,
+    /// The vector of the last token, whatever the file says.
+    Last,
+    /// None are made.
+    Off,
 }
 
 /// `[runtime]`
@@ -149,10 +168,38 @@ pub enum WhenFull {
 }
 
 /// `[gateway]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gateway {
     /// Addresses to dial; empty: the one this device enrolled with.
     pub endpoints: Vec<HostPort>,
+    /// What happens where UDP does not get through.
+    pub fallback: Fallback,
+    /// The TCP port of gateways.
+    #[serde(deserialize_with = "value::port")]
+    pub fallback_port: u16,
+    /// The way out for TCP; none: straight.
+    pub proxy: Option<HttpProxy>,
+    /// A file with `user:password` for the proxy.
+    pub proxy_credentials_file: Option<AbsolutePath>,
+}
+
+/// What happens where UDP does not get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fallback {
+    /// The tunnel runs over TCP until it does.
+    #[default]
+    Auto,
+    /// No tunnel.
+    Off,
+}
+
+/// `[escalation]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Escalation {
+    /// Seconds that an answer which was cut off waits for the tunnel.
+    #[serde(deserialize_with = "value::between::<0, 600, _>")]
+    pub resume_s: u32,
 }
 
 /// `[routing]`
@@ -334,6 +381,7 @@ impl Default for Model {
             queue: 64,
             prefix_cache_bytes: 64 << 20,
             drain_s: 30,
+            embeddings: Embeddings::Auto,
             hf_endpoint: None,
             hf_token_file: None,
             store_max_bytes: 0,
@@ -344,6 +392,24 @@ impl Default for Model {
 impl Default for Adapters {
     fn default() -> Self {
         Self { max_bytes: 1 << 30, max_total_bytes: 8 << 30, when_full: WhenFull::Refuse, max_loaded: 8 }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            fallback: Fallback::default(),
+            fallback_port: synesis_mesh::device::FALLBACK_PORT,
+            proxy: None,
+            proxy_credentials_file: None,
+        }
+    }
+}
+
+impl Default for Escalation {
+    fn default() -> Self {
+        Self { resume_s: 90 }
     }
 }
 

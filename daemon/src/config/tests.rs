@@ -91,6 +91,9 @@ fn a_variable_is_the_key_with_one_or_two_underscores() {
             ("SYNESIS_BILLING_DAILY_LIMIT_USD", "0.000000001"),
             ("SYNESIS_MODEL_TEMPERATURE", "0.7"),
             ("SYNESIS_ROUTING_POLICY", "cloud"),
+            ("SYNESIS_GATEWAY_FALLBACK", "off"),
+            ("SYNESIS_GATEWAY_FALLBACK_PORT", "8443"),
+            ("SYNESIS_GATEWAY_PROXY", "http://proxy.example.com:3128/"),
         ],
     )
     .unwrap();
@@ -99,6 +102,8 @@ fn a_variable_is_the_key_with_one_or_two_underscores() {
         config.gateway.endpoints.iter().map(HostPort::to_string).collect::<Vec<_>>(),
         ["one:4433", "[::1]:4434"]
     );
+    assert_eq!((config.gateway.fallback, config.gateway.fallback_port), (Fallback::Off, 8443));
+    assert_eq!(config.gateway.proxy.map(|proxy| proxy.address()).as_deref(), Some("proxy.example.com:3128"));
     assert_eq!(config.ipc.admin_uids, [1000, 1001]);
     assert_eq!(config.billing.daily_limit_usd, Some(NanoUsd::from_i64(1)));
     assert!((config.model.temperature - 0.7).abs() < f32::EPSILON);
@@ -172,6 +177,7 @@ fn a_wrong_value_names_the_key_the_value_and_what_is_allowed() {
         ("[openai]\nenabled = \"yes\"", ["\"openai.enabled\"", "yes", "true or false"]),
         ("[routing]\nmin_confidence = 1.5", ["\"routing.min_confidence\"", "1.5", "from 0 to 1"]),
         ("[model]\nhf_endpoint = \"ftp://x\"", ["\"model.hf_endpoint\"", "ftp://x", "http or https"]),
+        ("[model]\nembeddings = \"max\"", ["\"model.embeddings\"", "\"max\"", "auto, mean, last or off"]),
         ("[model]\ncontext_tokens = 0", ["\"model.context_tokens\"", "is 0;", "from 64 to 1048576"]),
         ("[model]\nthreads = -1", ["\"model.threads\"", "is -1;", "a whole number"]),
         ("[model]\nthreads = \"two\"", ["\"model.threads\"", "\"two\"", "a whole number"]),
@@ -194,6 +200,16 @@ fn a_wrong_value_names_the_key_the_value_and_what_is_allowed() {
         (
             "[gateway]\nendpoints = [\"one\"]",
             ["\"gateway.endpoints\"", "[\"one\"]", "a list of \"host:port\""],
+        ),
+        ("[gateway]\nfallback = \"never\"", ["\"gateway.fallback\"", "\"never\"", "auto or off"]),
+        ("[gateway]\nfallback_port = 0", ["\"gateway.fallback_port\"", "is 0;", "from 1 to 65535"]),
+        (
+            "[gateway]\nproxy = \"https://proxy:3128\"",
+            ["\"gateway.proxy\"", "\"https://proxy:3128\"", "an HTTP proxy, such as"],
+        ),
+        (
+            "[gateway]\nproxy = \"http://user:secret@proxy:3128\"",
+            ["\"gateway.proxy\"", "user:secret@proxy", "an HTTP proxy, such as"],
         ),
         ("[ipc]\nadmin_uids = [-1]", ["\"ipc.admin_uids\"", "[-1]", "user ids"]),
         ("[privacy]\nconsent = true", ["\"privacy.consent\"", "is true;", "never, auto or ask"]),

@@ -84,6 +84,32 @@ impl fmt::Display for HostPort {
     }
 }
 
+/// An HTTP proxy as a user writes it: `http://host:port`. Its credentials have a file of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HttpProxy(HostPort);
+
+impl HttpProxy {
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl TryFrom<String> for HttpProxy {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let address = text.strip_prefix("http://").ok_or("not an http address")?;
+        Ok(Self(address.strip_suffix('/').unwrap_or(address).parse()?))
+    }
+}
+
+impl From<HttpProxy> for String {
+    fn from(proxy: HttpProxy) -> Self {
+        format!("http://{}", proxy.0)
+    }
+}
+
 /// A loopback address and a port: what listens there is for this machine only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -155,6 +181,14 @@ pub(super) fn between<'de, const MIN: u32, const MAX: u32, D: Deserializer<'de>>
 ) -> Result<u32, D::Error> {
     let value = u32::deserialize(deserializer)?;
     if (MIN..=MAX).contains(&value) { Ok(value) } else { Err(D::Error::custom("out of range")) }
+}
+
+/// A port that can be dialled.
+pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    match u16::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("out of range")),
+        port => Ok(port),
+    }
 }
 
 /// As [`between`], for sizes.

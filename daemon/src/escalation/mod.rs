@@ -3,37 +3,35 @@
 
 mod conversation;
 mod error;
+mod line;
 mod reconcile;
+mod unwanted;
 mod wire;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use synesis_ledger::{KeyRing, NanoUsd, SignedReceipt};
-use synesis_mesh::device::{TunnelHandle, TunnelState};
-use synesis_mesh::frame::FrameError;
+use synesis_mesh::device::TunnelHandle;
 use synesis_mesh::identity::DeviceIdentity;
-use synesis_mesh::kind::{ErrorCode, StreamKind};
-use synesis_mesh::stream::StreamHeader;
 use synesis_privacy::{Redacted, Restorer};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use ulid::Ulid;
 
 use crate::ask::Sink;
 use crate::budget::Budget;
 use crate::journal::{DeviceJournal, Intent, OutcomeKind};
-use conversation::Asked;
+use conversation::{Asked, Request};
 pub use error::EscalationError;
+use line::Line;
 pub use reconcile::Reconciler;
+pub use unwanted::Unwanted;
 use wire::Encoded;
-pub use wire::Wishes;
+pub use wire::{PushedAdapter, Wishes};
 
 /// For a whole request. The gateway is told, so that it does not work for longer than anybody waits.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
-
-/// In which time the tunnel has seen the end of its own connection.
-const NOTICED: Duration = Duration::from_secs(1);
 
 /// What an escalation needs of the daemon. Clones share everything.
 #[derive(Debug, Clone)]
@@ -46,6 +44,24 @@ pub struct Escalation {
     pub journal: DeviceJournal,
     /// The device's own limit.
     pub budget: Budget,
+    /// What happens when the tunnel is lost in the middle.
+    pub resume: Resume,
+}
+
+/// How an answer survives the tunnel.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// How long an answer that was cut off waits for the tunnel.
+    pub window: Duration,
+    /// What was given up while the gateway could not be told.
+    pub unwanted: Unwanted,
+}
+
+impl Resume {
+    /// With the configured wait.
+    pub fn within(window: Duration) -> Self {
+        Self { window, unwanted: Unwanted::default() }
+    }
 }
 
 /// A finished escalation.
@@ -70,8 +86,11 @@ pub struct CloudAnswer {
 impl Escalation {
     /// Sends `redacted` and streams the restored answer into `out`.
     ///
+    /// A tunnel that is lost in the middle is waited for, and the answer goes on where it was.
+    ///
     /// Dropping the future cancels: the stream is reset, the gateway stops the provider at once and settles what was
-    /// made, and the receipt is fetched by reconciliation.
+    /// made, and the receipt is fetched by reconciliation. If there is no stream at that moment, the gateway hears it on the
+    /// next connection.
     ///
     /// # Errors
     /// See [`EscalationError`]. What was sent stays open in the journal until the gateway has said what became of it.
@@ -91,47 +110,28 @@ impl Escalation {
         let open = self.journal.begin(intent(request_id, &identity, &encoded, most)).await?;
         audit(&open.intent, redacted, &wishes);
         let keys = key_ring(&identity);
-        let asked = Asked {
+        let start = encoded.start(&wishes, most);
+        let mut asked = Asked {
             journal: &self.journal,
+            under_way: self.resume.unwanted.under_way(&open.intent.request_id),
             open,
             allowance: Some(allowance),
             keys,
             restorer,
             model: String::new(),
+            request: Request { encoded, start },
+            next: 1,
         };
-        let header =
-            StreamHeader { timeout: Some(LONGEST), ..StreamHeader::new(StreamKind::Ask, request_id) };
-        match self.tunnel.open(header).await {
-            Ok(stream) => {
-                let start = encoded.start(&wishes, most);
-                let answer = timeout(LONGEST, asked.converse(stream, &start, out)).await;
-                match answer.unwrap_or(Err(EscalationError::TooSlow(LONGEST))) {
-                    Err(error @ EscalationError::Stream(FrameError::ConnectionLost(_))) => {
-                        Err(self.lost(error).await)
-                    }
-                    other => other,
-                }
+        let until = Instant::now() + LONGEST;
+        match Line::open(&self.tunnel, request_id, until, self.resume.window).await {
+            Ok(line) => {
+                let answer = timeout_at(until, asked.converse(line, out)).await;
+                answer.unwrap_or(Err(EscalationError::TooSlow(LONGEST)))
             }
             Err(error) => {
                 asked.close(OutcomeKind::NotSent).await;
-                Err(error.into())
+                Err(error)
             }
-        }
-    }
-}
-
-impl Escalation {
-    /// Why the line was really lost: one whose other end takes the device's identity back is closed by the tunnel at
-    /// once, and by then a stream on it only sees its end.
-    async fn lost(&self, error: EscalationError) -> EscalationError {
-        let mut status = self.tunnel.status();
-        let down = timeout(NOTICED, status.wait_for(|status| !status.state.carries_work())).await;
-        match down {
-            Ok(Ok(status)) if status.state == TunnelState::Revoked => {
-                let reason = status.reason.clone().unwrap_or_default();
-                EscalationError::from_problem(ErrorCode::Revoked.problem(reason, ""))
-            }
-            _ => error,
         }
     }
 }

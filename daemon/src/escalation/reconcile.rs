@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::StdRng;
+use synesis_mesh::frame::FrameError;
 use synesis_mesh::identity::DeviceIdentity;
 use synesis_mesh::kind::StreamKind;
 use synesis_mesh::stream::StreamHeader;
 use synesis_proto::mesh::v1::{
-    AccountDown, AccountUp, ReceiptAnswer, ReceiptQuery, account_down, account_up,
+    AccountDown, AccountUp, AskDown, ReceiptAnswer, ReceiptQuery, account_down, account_up,
 };
 use synesis_supervise::{Backoff, BoxError, Context, Subsystem};
 use tokio::time::timeout;
 use ulid::Ulid;
 
+use super::wire::cancel;
 use super::{Escalation, EscalationError, key_ring};
 use crate::journal::{Intent, OutcomeKind};
 use crate::log::chain;
@@ -78,6 +80,13 @@ impl Reconciler {
 
     /// True when the request is closed now.
     async fn settle(&self, intent: &Intent, identity: &Arc<DeviceIdentity>) -> Result<bool, EscalationError> {
+        let unwanted = &self.escalation.resume.unwanted;
+        if unwanted.take(&intent.request_id) {
+            let cancelled = timeout(PATIENCE, self.cancel(intent)).await;
+            if !matches!(cancelled, Ok(Ok(()))) {
+                unwanted.add(intent.request_id.clone());
+            }
+        }
         let answer = timeout(PATIENCE, self.ask(intent)).await.map_err(|_| EscalationError::Silent)??;
         let journal = &self.escalation.journal;
         let outcome = match answer.state.as_str() {
@@ -103,6 +112,20 @@ impl Reconciler {
         journal.close(&intent.request_id, outcome).await?;
         tracing::info!(request = intent.request_id, ?outcome, "an open request was not charged");
         Ok(true)
+    }
+
+    /// Tells the gateway that nobody waits for this answer: one that was given up while the tunnel was down still runs.
+    async fn cancel(&self, intent: &Intent) -> Result<(), EscalationError> {
+        let Ok(request_id) = intent.request_id.parse() else { return Ok(()) };
+        let header = StreamHeader::new(StreamKind::Ask, request_id);
+        let mut stream = self.escalation.tunnel.open(header).await?;
+        stream.tx.write(&cancel()).await?;
+        stream.tx.finish().await?;
+        // The gateway has nothing to say to it, only that it was heard: by ending the stream, one way or the other.
+        match stream.rx.read::<AskDown>().await {
+            Err(error @ FrameError::ConnectionLost(_)) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     async fn ask(&self, intent: &Intent) -> Result<ReceiptAnswer, EscalationError> {

@@ -6,7 +6,11 @@ use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 use synesis_ledger::NanoUsd;
 use synesis_privacy::{Redacted, RedactedJson};
-use synesis_proto::mesh::v1::{AskStart, AskUp, Prompt, PromptMessage, ask_up};
+use synesis_proto::mesh::v1::{
+    AskCancel, AskDone, AskResume, AskStart, AskUp, Prompt, PromptMessage, ask_up,
+};
+
+use crate::adapters::AdapterName;
 
 /// How the answer should be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +35,17 @@ pub struct Wishes {
     pub json_schema: Option<RedactedJson>,
     /// Of the adapter active on this device, for the receipt.
     pub adapter_generation: u64,
+    /// The pushed adapter that answers; none: the provider's model as it is.
+    pub adapter: Option<PushedAdapter>,
+}
+
+/// An adapter that is meant to be at the gateway. Its name was checked to be one, and is no text of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushedAdapter {
+    /// What it is called.
+    pub name: AdapterName,
+    /// Of its file, hex; none: this device does not have it, and its name decides.
+    pub sha256: Option<String>,
 }
 
 /// A redacted request, encoded. The hash is over exactly the bytes that are sent.
@@ -70,8 +85,15 @@ impl Encoded {
         self.detector_version
     }
 
+    /// The frame that goes on with the answer from frame number `from`.
+    pub(super) fn resume(&self, from: u64) -> AskUp {
+        let resume = AskResume { from_seq: from, redacted_hash: self.hash.to_vec().into() };
+        AskUp { message: Some(ask_up::Message::Resume(resume)) }
+    }
+
     /// The frame that starts the request.
     pub(super) fn start(&self, wishes: &Wishes, most: Option<NanoUsd>) -> AskUp {
+        let adapter = wishes.adapter.as_ref();
         let start = AskStart {
             prompt: self.prompt.clone(),
             model: String::new(),
@@ -85,9 +107,21 @@ impl Encoded {
             max_charge_nanousd: most.map(NanoUsd::as_i64),
             presence_penalty: wishes.presence_penalty,
             frequency_penalty: wishes.frequency_penalty,
+            adapter_sha256: adapter.and_then(|adapter| adapter.sha256.clone()).unwrap_or_default(),
+            adapter_name: adapter.map(|adapter| adapter.name.to_string()).unwrap_or_default(),
         };
         AskUp { message: Some(ask_up::Message::Start(start)) }
     }
+}
+
+/// The frame that says that this device has everything.
+pub(super) fn done() -> AskUp {
+    AskUp { message: Some(ask_up::Message::Done(AskDone {})) }
+}
+
+/// The frame that says that nobody wants the answer any more.
+pub(super) fn cancel() -> AskUp {
+    AskUp { message: Some(ask_up::Message::Cancel(AskCancel {})) }
 }
 
 #[cfg(test)]
@@ -112,6 +146,7 @@ mod tests {
             tools: None,
             json_schema: None,
             adapter_generation: 0,
+            adapter: None,
         }
     }
 

@@ -86,12 +86,19 @@ impl ModelHandle {
         self.call(QUICK, async |mut client| client.count_tokens(request).await).await
     }
 
-    /// One vector for each input.
+    /// One vector for each input. It takes what it takes: whoever does not want to wait drops the call, and the work
+    /// ends within one batch.
     ///
     /// # Errors
     /// The model is not there, or makes no embeddings (`NO_EMBEDDINGS`).
     pub async fn embed(&self, request: EmbedRequest) -> Result<EmbedReply, ModelError> {
-        self.call(LOADING, async |mut client| client.embed(request).await).await
+        let (link, _call) = self.link().await?;
+        let mut client = link.client.clone();
+        tokio::select! {
+            biased;
+            reply = client.embed(request) => reply.map(Response::into_inner).map_err(|status| link.refusal(&status)),
+            () = link.gone.cancelled() => Err(link.lost()),
+        }
     }
 
     /// Makes another model answer. Returns when it does; answers of the old one may still be finishing then.

@@ -75,7 +75,7 @@ impl Session {
     pub(super) async fn start(how: &ModelSpec, file: &Path, model: String) -> Result<Self, SessionError> {
         let program = how.program();
         // Without these, OpenMP's spinning collapses under contention, and a crash prints a backtrace through gdb.
-        let mut spec = ChildSpec::new(&program).env("GOMP_SPINCOUNT", "1000").env("GGML_NO_BACKTRACE", "1");
+        let mut spec = ChildSpec::new(&program).env("GOMP_SPINCOUNT", "10000").env("GGML_NO_BACKTRACE", "1");
         for argument in how.arguments(file) {
             spec = spec.arg(argument);
         }

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use synesis_proto::runtime::v1::{LoadModelRequest, ModelInfo};
+use synesis_proto::runtime::v1::{self as runtime, LoadModelRequest, ModelInfo};
 
-use crate::config::{Config, Sandbox};
+use crate::config::{Config, Embeddings, Sandbox};
 
 /// A heartbeat's interval. Three without an answer and the process is replaced.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -34,6 +34,8 @@ pub struct ModelSpec {
     pub prefix_cache_bytes: u64,
     /// Most memory of the process, in bytes; 0: what the machine has.
     pub memory_limit_bytes: u64,
+    /// Whether it makes vectors of texts, and how.
+    pub embeddings: Embeddings,
     /// Time between two health probes; three without an answer and the process is replaced.
     pub probe_every: Duration,
     /// How long answers in flight have when their model is replaced.
@@ -60,6 +62,7 @@ impl From<&Config> for ModelSpec {
             queue: config.model.queue,
             prefix_cache_bytes: config.model.prefix_cache_bytes,
             memory_limit_bytes: config.runtime.memory_max_bytes,
+            embeddings: config.model.embeddings,
             probe_every: HEARTBEAT,
             drain: Duration::from_secs(config.model.drain_s.into()),
             sandbox: config.runtime.sandbox,
@@ -103,6 +106,12 @@ impl ModelSpec {
     }
 
     pub(super) fn load_request(&self, target: &Target) -> LoadModelRequest {
+        let embeddings = match self.embeddings {
+            Embeddings::Auto => runtime::Embeddings::Auto,
+            Embeddings::Mean => runtime::Embeddings::Mean,
+            Embeddings::Last => runtime::Embeddings::Last,
+            Embeddings::Off => runtime::Embeddings::Off,
+        };
         LoadModelRequest {
             path: target.path.to_string_lossy().into_owned(),
             context_tokens: self.context_tokens,
@@ -113,6 +122,9 @@ impl ModelSpec {
             prefix_cache_bytes: self.prefix_cache_bytes,
             check_tensors: target.check_tensors,
             queue: self.queue,
+            embeddings: embeddings.into(),
+            // As long as the model process keeps it by itself.
+            embeddings_idle_ms: 0,
         }
     }
 }
@@ -186,6 +198,21 @@ mod tests {
         spec.sandbox = Sandbox::Off;
         spec.memory_limit_bytes = 0;
         assert!(!spec.arguments(Path::new("/m")).contains(&"--memory".into()));
+    }
+
+    #[test]
+    fn the_model_process_is_told_what_the_configuration_says_about_vectors() {
+        let target = Target { path: "/m".into(), name: None, sha256: None, check_tensors: false };
+        for (word, wanted) in [
+            ("auto", runtime::Embeddings::Auto),
+            ("mean", runtime::Embeddings::Mean),
+            ("last", runtime::Embeddings::Last),
+            ("off", runtime::Embeddings::Off),
+        ] {
+            let mut config = Config::default();
+            config.model.embeddings = serde_json::from_value(word.into()).unwrap();
+            assert_eq!(ModelSpec::from(&config).load_request(&target).embeddings(), wanted, "{word}");
+        }
     }
 
     #[tokio::test]

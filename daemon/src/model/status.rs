@@ -97,6 +97,16 @@ impl ModelStatus {
         }
     }
 
+    /// Whether it can answer, as far as is known.
+    pub fn writes_text(&self) -> bool {
+        self.info.as_ref().is_none_or(|info| !info.embeddings_only)
+    }
+
+    /// Whether it makes vectors of texts, as far as is known.
+    pub fn makes_embeddings(&self) -> bool {
+        self.info.as_ref().is_some_and(|info| info.makes_embeddings)
+    }
+
     /// The same with a reason and a next step.
     pub(super) fn because(mut self, reason: impl Into<String>, next_step: impl Into<String>) -> Self {
         self.reason = reason.into();

@@ -9,12 +9,12 @@ use sha2::{Digest as _, Sha256};
 const BUFFER: usize = 1 << 20;
 
 /// Whether `text` is a sha256 in lower case hex.
-pub(super) fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The sha256 of a whole file, hex. Blocks.
-pub(super) fn of_file(path: &Path) -> io::Result<String> {
+pub(crate) fn of_file(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
     loop {

@@ -2,7 +2,7 @@
 //! whole or not at all, and which one answers.
 
 mod catalogue;
-mod digest;
+pub(crate) mod digest;
 mod download;
 mod error;
 mod handle;

@@ -7,11 +7,11 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use synesis_proto::runtime::v1::{EmbedReply, EmbedRequest};
+use synesis_proto::runtime::v1::EmbedReply;
 
 use super::body;
 use super::error::ApiError;
-use super::request::{self, EmbeddingsRequest, Encoding};
+use super::request::{self, EmbeddingsRequest, Encoding, RequestError};
 use super::routes::{Service, json};
 use crate::ipc::call::Call;
 use crate::ipc::status;
@@ -51,15 +51,32 @@ pub(super) async fn make(
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = body::read(body).await?;
-    let EmbeddingsRequest { inputs, model, encoding } = request::embeddings(&body, &service.names())?;
-    tracing::debug!(request = %call.id, texts = inputs.len(), "embedding");
+    let EmbeddingsRequest { texts, model, encoding, dimensions } =
+        request::embeddings(&body, &service.names())?;
+    tracing::debug!(request = %call.id, texts = texts.count(), "embedding");
     let handles = service.handles();
-    let made = handles.asker.model.embed(EmbedRequest { inputs });
+    // Before the work where it is known; a model that is still loading says it by its first vector.
+    let known = handles.asker.model.status().borrow().info.as_ref().map(|info| info.embedding_width as usize);
+    if let Some(width) = known.filter(|width| *width > 0) {
+        check_width(dimensions, width)?;
+    }
+    let made = handles.asker.model.embed(texts.request(call.caller.uid));
     let made = tokio::select! {
         made = made => made.map_err(status::problem)?,
         () = handles.stopping.cancelled() => return Err(super::answer::stopped()),
     };
+    if let Some(first) = made.embeddings.first() {
+        check_width(dimensions, first.values.len())?;
+    }
     Ok(json(&list(made, model, encoding)))
+}
+
+/// Vectors have the length that the model gives them: a part of one means nothing, unless the model was trained for it.
+fn check_width(dimensions: Option<usize>, width: usize) -> Result<(), RequestError> {
+    match dimensions {
+        Some(dimensions) if dimensions != width => Err(RequestError::Dimensions { width }),
+        _ => Ok(()),
+    }
 }
 
 fn list(made: EmbedReply, model: String, encoding: Encoding) -> List {

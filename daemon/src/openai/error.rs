@@ -109,6 +109,7 @@ impl From<RequestError> for ApiError {
                 bad("invalid_value", Some(param), format!("{message}; correct it"))
             }
             RequestError::Unsupported { param, .. } => bad("unsupported", Some(param), message),
+            RequestError::Dimensions { .. } => bad("unsupported", Some("dimensions".to_owned()), message),
             RequestError::Both { param, .. } => {
                 bad("invalid_value", Some(param), format!("{message}; leave one of them out"))
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use synesis_mesh::device::{EnrollError, TunnelHandle, TunnelState, enroll};
+use synesis_mesh::device::{EnrollError, Fallback, TunnelHandle, TunnelState, enroll_over};
 use synesis_mesh::identity::{DeviceIdentity, IdentityError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -77,6 +77,8 @@ type Changed = Result<Option<Arc<DeviceIdentity>>, EnrolmentError>;
 #[derive(Debug, Clone)]
 pub struct Identity {
     folder: PathBuf,
+    /// For the enrolment itself.
+    fallback: Fallback,
     current: Arc<watch::Sender<Option<Arc<DeviceIdentity>>>>,
     damage: Arc<watch::Sender<Option<Damage>>>,
     /// One change at a time. It is a task, so that a caller who leaves in the middle leaves no token burnt for nothing,
@@ -104,12 +106,13 @@ impl Identity {
     pub(super) fn new(
         folder: PathBuf,
         (identity, damage): (Option<Arc<DeviceIdentity>>, Option<Damage>),
+        fallback: Fallback,
         tunnel: TunnelHandle,
         journal: DeviceJournal,
     ) -> Self {
         let current = Arc::new(watch::Sender::new(identity));
         let damage = Arc::new(watch::Sender::new(damage));
-        Self { folder, current, damage, changing: Arc::default(), tunnel, journal }
+        Self { folder, fallback, current, damage, changing: Arc::default(), tunnel, journal }
     }
 
     /// Enrols at `gateway` (`host:port`), trusting only the CA in `ca_pem`, and brings the tunnel up.
@@ -158,7 +161,7 @@ impl Identity {
         if let Some(damage) = self.damage.borrow().clone() {
             return Err(EnrolmentError::Unreadable(damage));
         }
-        let identity = Arc::new(enroll(gateway, ca_pem, token, AGENT).await?);
+        let identity = Arc::new(enroll_over(gateway, ca_pem, token, AGENT, &self.fallback).await?);
         self.journal.pin(&identity.receipt_keys).await?;
         let (folder, kept) = (self.folder.clone(), Arc::clone(&identity));
         blocking(move || kept.save(&folder)).await?;

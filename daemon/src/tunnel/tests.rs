@@ -29,7 +29,7 @@ impl Place {
     }
 
     fn parts(&self) -> TunnelParts {
-        prepare(self.identity(), Vec::new(), watch::channel(None).1, self.journal.clone())
+        prepare(self.identity(), Way::default(), watch::channel(None).1, self.journal.clone())
     }
 
     /// Stores a whole identity.

@@ -29,18 +29,16 @@ fn told(status: &TunnelStatus) -> TunnelView {
         device::TunnelState::Backoff => TunnelState::Backoff,
         device::TunnelState::Revoked => TunnelState::Revoked,
     };
-    let (reason, next_step) = match state {
-        TunnelState::Up => (String::new(), String::new()),
-        _ => (
-            status.reason.clone().unwrap_or_else(|| default_reason(state).to_owned()),
-            status.next_step.clone().unwrap_or_else(|| default_next_step(state).to_owned()),
-        ),
-    };
+    // A tunnel that is up may have something to say, too: why it is not on QUIC.
+    let reason = status.reason.clone().unwrap_or_else(|| default_reason(state).to_owned());
+    let next_step = status.next_step.clone().unwrap_or_else(|| default_next_step(state).to_owned());
     TunnelView {
         state,
         gateway: status.gateway.clone().unwrap_or_default(),
+        transport: status.transport,
         rtt: status.rtt,
         connected_since: status.connected_since,
+        rebinds: status.rebinds,
         reason,
         next_step,
         retry_at: status.retry_at,

@@ -20,7 +20,7 @@ async fn a_caller_who_leaves_in_the_middle_does_not_burn_the_token() {
     let (journal, _) = DeviceJournal::open(folder.path()).await.unwrap();
     let (_, vitals) = watch::channel(None);
     let at = folder.path().join("identity");
-    let parts = tunnel::prepare(at.clone(), Vec::new(), vitals, journal.clone());
+    let parts = tunnel::prepare(at.clone(), tunnel::Way::default(), vitals, journal.clone());
     let TunnelParts { identity, .. } = parts;
 
     let mut newcomer = tokio::select! {
@@ -47,7 +47,8 @@ async fn a_revoked_identity_is_put_off_with_its_open_requests() {
     let folder = TempDir::new().unwrap();
     let (journal, _) = DeviceJournal::open(folder.path()).await.unwrap();
     let (_, vitals) = watch::channel(None);
-    let parts = tunnel::prepare(folder.path().join("identity"), Vec::new(), vitals, journal.clone());
+    let parts =
+        tunnel::prepare(folder.path().join("identity"), tunnel::Way::default(), vitals, journal.clone());
     let TunnelParts { identity, handle, mut keeper, .. } = parts;
 
     let stop = CancellationToken::new();

@@ -2,12 +2,12 @@
 //! socket, with the test deciding what it says.
 
 use std::sync::{Arc, LazyLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 use sha2::{Digest, Sha256};
 use synesis_ledger::{NanoUsd, Receipt, SignedReceipt, SigningKey, Tier};
-use synesis_mesh::device::{Tunnel, TunnelConfig, TunnelState, enroll};
+use synesis_mesh::device::{Backoff, Tunnel, TunnelConfig, TunnelState, enroll};
 use synesis_mesh::gateway::{
     Accepted, DeviceConnection, EnrollConnection, GatewayEndpoint, GatewayTls, Session,
 };
@@ -19,7 +19,7 @@ use synesis_proto::mesh::v1::{self, account_down, ask_down, ask_up, enroll_reply
 use synesis_supervise::{Context, HealthBoard, Subsystem};
 use synesisd::ask::Sink;
 use synesisd::budget::Budget;
-use synesisd::escalation::{CloudAnswer, Escalation, EscalationError, Reconciler, Wishes};
+use synesisd::escalation::{CloudAnswer, Escalation, EscalationError, Reconciler, Resume, Wishes};
 use synesisd::journal::DeviceJournal;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -74,7 +74,7 @@ pub(crate) struct World {
     /// The device's end.
     pub(crate) escalation: Escalation,
     device_id: String,
-    _endpoint: GatewayEndpoint,
+    endpoint: GatewayEndpoint,
     _driver: JoinSet<()>,
     _folder: TempDir,
 }
@@ -93,6 +93,7 @@ impl World {
         let (_, vitals) = watch::channel(None);
         let mut config = TunnelConfig::new("test/1", vitals);
         config.endpoints = vec![address];
+        config.timing.backoff = Backoff { base: Duration::from_millis(20), cap: Duration::from_millis(200) };
         let (tunnel, mut driver) = Tunnel::new(config, Some(Arc::clone(&identity)));
         let mut running = JoinSet::new();
         running.spawn(async move { driver.run(CancellationToken::new()).await });
@@ -103,13 +104,21 @@ impl World {
         let (journal, _) = DeviceJournal::open(folder.path()).await.unwrap();
         let budget = Budget::new(limit.map(NanoUsd::from_i64));
         let (_, identity) = watch::channel(Some(identity));
-        let escalation = Escalation { tunnel, identity, journal, budget };
-        Self { gateway, key, escalation, device_id, _endpoint: endpoint, _driver: running, _folder: folder }
+        let resume = Resume::within(Duration::ZERO);
+        let escalation = Escalation { tunnel, identity, journal, budget, resume };
+        Self { gateway, key, escalation, device_id, endpoint, _driver: running, _folder: folder }
     }
 
-    /// A device without a limit.
+    /// A device without a limit, that does not wait for a tunnel that was lost.
     pub(crate) async fn start() -> Self {
         Self::with_limit(None).await
+    }
+
+    /// The same, and it waits.
+    pub(crate) async fn resuming() -> Self {
+        let mut world = Self::start().await;
+        world.escalation.resume.window = Duration::from_secs(30);
+        world
     }
 
     /// Asks about Ann, whose address is hidden; the answer and what the user saw of it.
@@ -127,6 +136,7 @@ impl World {
             tools: None,
             json_schema: None,
             adapter_generation: 0,
+            adapter: None,
         };
         let (events, _listening) = mpsc::channel(64);
         let mut sink = Sink::new(events, Instant::now());
@@ -148,7 +158,18 @@ impl World {
 
     /// Answers the next question about a request.
     pub(crate) async fn tell(&self, state: &str, signed: Option<&SignedReceipt>) {
-        let mut stream = self.gateway.work().await.unwrap();
+        self.tell_on(&self.gateway, state, signed).await;
+    }
+
+    /// The same, over another of the device's connections.
+    pub(crate) async fn tell_on(&self, gateway: &Session, state: &str, signed: Option<&SignedReceipt>) {
+        let mut stream = gateway.work().await.unwrap();
+        if stream.header.kind == StreamKind::Ask {
+            // Of a request that was given up, the device says so before it asks what became of it.
+            let first = stream.rx.read::<v1::AskUp>().await.unwrap().unwrap().message;
+            assert!(matches!(first, Some(ask_up::Message::Cancel(_))), "{first:?}");
+            stream = gateway.work().await.unwrap();
+        }
         assert_eq!(stream.header.kind, StreamKind::Account);
         stream.rx.read::<v1::AccountUp>().await.unwrap().unwrap();
         let signed_receipt = signed.map(SignedReceipt::to_bytes).unwrap_or_default().into();
@@ -180,6 +201,16 @@ impl World {
             prev_hash: [0; 32],
             issued_at_ms: i64::try_from(now.as_millis()).unwrap(),
         }
+    }
+
+    /// The device's next connection.
+    pub(crate) async fn reconnected(&self) -> Session {
+        welcome(&self.endpoint).await
+    }
+
+    /// How many requests are open, those included that somebody works on.
+    pub(crate) fn open_in_all(&self) -> usize {
+        self.escalation.journal.open_requests().len()
     }
 
     /// How many requests are open.
@@ -248,8 +279,11 @@ impl Asking {
 
     /// The receipt, and the end of the stream.
     pub(crate) async fn hand_over(&mut self, signed: &SignedReceipt) {
-        self.say(ask_down::Message::Receipt(v1::AskReceipt { signed_receipt: signed.to_bytes().into() }))
-            .await;
+        self.say(ask_down::Message::Receipt(v1::AskReceipt {
+            signed_receipt: signed.to_bytes().into(),
+            seq: 0,
+        }))
+        .await;
         self.end().await;
     }
 
@@ -303,7 +337,8 @@ pub(crate) fn admit(request: &v1::EnrollRequest, device_ca: &Ca, receipt_key: [u
     v1::EnrollReply { message: Some(enroll_reply::Message::Enrolled(enrolled)) }
 }
 
-async fn welcome(endpoint: &GatewayEndpoint) -> Session {
+/// A device that shows its certificate, let in.
+pub(crate) async fn welcome(endpoint: &GatewayEndpoint) -> Session {
     let mut device: DeviceConnection = match endpoint.accept().await.unwrap().handshake().await.unwrap() {
         Accepted::Device(device) => device,
         Accepted::Enroll(_) => panic!("enrolled already"),

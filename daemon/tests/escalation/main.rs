@@ -5,6 +5,8 @@
 mod enrolment;
 mod fixture;
 mod limit;
+mod resume;
+mod transfers;
 
 use std::time::Duration;
 
@@ -156,9 +158,16 @@ async fn a_gateway_that_refuses_the_stream_itself_is_heard_too() {
     let world = World::start().await;
     let ((answer, _), ()) = tokio::join!(world.ask(), async {
         let stream = world.gateway.work().await.unwrap();
-        stream.refuse(ErrorCode::RateLimited, "slowly", "wait").await.unwrap();
+        let mut problem = ErrorCode::RateLimited.problem("slowly", "try again in 30 seconds");
+        problem.retry_after_ms = 30_000;
+        stream.refuse_with(problem).await.unwrap();
     });
-    assert_eq!(Problem::from(answer.unwrap_err()).reason, reason::RATE_LIMITED);
+    let problem = Problem::from(answer.unwrap_err());
+    assert_eq!(
+        (problem.reason.as_str(), problem.retry_after, problem.next_step.as_str()),
+        (reason::RATE_LIMITED, Some(Duration::from_secs(30)), "try again in 30 seconds")
+    );
+    // What was meant to be asked is in the journal, as something that cost nothing.
     assert_eq!(world.open(), 0);
 }
 
@@ -284,7 +293,7 @@ async fn a_gateway_that_cannot_settle_does_not_take_the_answer_back() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cut_in_the_middle_is_an_interruption_and_stays_open() {
+async fn a_stream_that_is_cut_in_the_middle_is_an_interruption_when_nobody_waits_for_the_tunnel() {
     let world = World::start().await;
     for orderly in [true, false] {
         let ((answer, text), ()) = tokio::join!(world.ask(), async {
@@ -325,7 +334,9 @@ async fn bytes_that_are_no_receipt_are_none() {
         let mut asking = world.asked().await;
         asking.accept(500).await;
         asking.finish(0).await;
-        asking.say(ask_down::Message::Receipt(AskReceipt { signed_receipt: vec![0; 9].into() })).await;
+        asking
+            .say(ask_down::Message::Receipt(AskReceipt { signed_receipt: vec![0; 9].into(), seq: 0 }))
+            .await;
         asking.end().await;
     });
     assert!(answer.unwrap().receipt.is_none());

@@ -58,7 +58,12 @@ fn piece(part: Part, text: &str) -> Option<Piece> {
 }
 
 fn named(name: &str) -> Import {
-    Import { name: name.to_owned(), source: format!("/home/ann/{name}"), uid: Some(1000) }
+    Import {
+        name: name.to_owned(),
+        source: format!("/home/ann/{name}"),
+        uid: Some(1000),
+        ..Import::default()
+    }
 }
 
 impl Stage {

@@ -70,6 +70,7 @@ impl Scene {
             parallel: 1,
             queue: 8,
             prefix_cache_bytes: 0,
+            embeddings: config::Embeddings::Auto,
             memory_limit_bytes: 0,
             probe_every: Duration::from_secs(10),
             selected: None,

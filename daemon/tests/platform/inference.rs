@@ -38,6 +38,26 @@ async fn each_text_has_its_vector_where_the_model_makes_them() {
     assert_eq!(reason(inference.embed(texts(&[])).await), "BAD_REQUEST");
     assert_eq!(reason(inference.embed(texts(&["one", ""])).await), "BAD_REQUEST");
     assert_eq!(reason(inference.embed(texts(&["x"; 257])).await), "BAD_REQUEST");
+    assert_eq!(reason(inference.embed(texts(&["x".repeat(600 << 10).as_str(); 2])).await), "BAD_REQUEST");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_that_only_makes_embeddings_is_none_for_a_prompt() {
+    let scene = Scene::new(&json!({ "embeddings": [1.0], "embeddings_only": true }));
+    let daemon = scene.daemon("").await;
+    let mut inference = connect(&daemon).await;
+    assert_eq!(inference.embed(texts(&["one"])).await.unwrap().into_inner().embeddings.len(), 1);
+
+    let messages = vec![Message { role: "user".into(), content: "hello".into(), ..Message::default() }];
+    let asked = inference.ask(AskRequest { messages, ..AskRequest::default() }).await;
+    let refused = match asked {
+        Ok(answer) => answer.into_inner().next().await.unwrap().unwrap_err(),
+        Err(refused) => refused,
+    };
+    let problem = Problem::from_status(&refused);
+    assert_eq!(problem.reason, "NO_MODEL");
+    assert!(problem.message.contains("writes no text"), "{problem}");
     daemon.stop().await;
 }
 

@@ -306,7 +306,7 @@ async fn without_a_configured_model_one_can_be_loaded_all_the_same() {
 async fn embeddings_come_from_models_that_make_them() {
     let scene = Scene::new(&json!({}));
     let (model, _board, _running) = scene.supervised(scene.spec()).await;
-    let request = EmbedRequest { inputs: vec!["one two".to_owned()] };
+    let request = EmbedRequest { inputs: vec!["one two".to_owned()], owner: String::new() };
     match model.embed(request.clone()).await {
         Err(ModelError::Refused(problem)) => assert_eq!(problem.reason, "NO_EMBEDDINGS"),
         other => panic!("{other:?}"),

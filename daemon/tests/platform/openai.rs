@@ -160,6 +160,14 @@ async fn a_text_is_continued_and_texts_become_vectors() {
     let said = ask(&daemon, post("/v1/embeddings", body)).await.json();
     assert_eq!(said["data"][1], json!({"object": "embedding", "index": 1, "embedding": [0.5, -1.0]}));
     assert_eq!(said["usage"]["prompt_tokens"], 3);
+    for (dimensions, status) in [(2, 200), (3, 400)] {
+        let body = json!({"model": "local", "input": "one", "dimensions": dimensions});
+        let said = ask(&daemon, post("/v1/embeddings", body)).await;
+        assert_eq!(said.status, status, "{dimensions} dimensions");
+        if status == 400 {
+            assert_eq!(said.json()["error"]["param"], "dimensions");
+        }
+    }
     daemon.stop().await;
 }
 

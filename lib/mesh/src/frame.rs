@@ -8,6 +8,7 @@ use prost::Message;
 use synesis_proto::mesh::v1;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::carrier::{ConnectionLost, StreamFault};
 use crate::kind::ErrorCode;
 
 /// Bytes of the length in front of every frame.
@@ -42,7 +43,7 @@ pub enum FrameError {
     Reset(Option<ErrorCode>),
     /// The connection under the stream is gone.
     #[error("the connection was lost")]
-    ConnectionLost(#[source] quinn::ConnectionError),
+    ConnectionLost(#[source] ConnectionLost),
     /// Reading or writing failed.
     #[error("reading or writing the stream failed")]
     Io(#[source] io::Error),
@@ -62,31 +63,21 @@ impl FrameError {
                 ErrorCode::from_number(problem.code.into()).unwrap_or(ErrorCode::Internal)
             }
             Self::Reset(code) => code.unwrap_or(ErrorCode::Cancelled),
+            // A reader that did not read.
+            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => ErrorCode::DeadlineExceeded,
             Self::ConnectionLost(_) | Self::Io(_) => ErrorCode::Cancelled,
         }
     }
 }
 
 impl From<io::Error> for FrameError {
-    /// quinn wraps its own errors in `io::Error`; this takes them out again.
+    /// Streams wrap their own errors in `io::Error`; this takes them out again.
     fn from(error: io::Error) -> Self {
-        let known = |code: &quinn::VarInt| Self::Reset(ErrorCode::from_number(code.into_inner()));
-        let inner = error.get_ref();
-        if let Some(read) = inner.and_then(|e| e.downcast_ref::<quinn::ReadError>()) {
-            match read {
-                quinn::ReadError::Reset(code) => return known(code),
-                quinn::ReadError::ConnectionLost(lost) => return Self::ConnectionLost(lost.clone()),
-                _ => {}
-            }
+        match StreamFault::of(&error) {
+            Some(StreamFault::Ended(code)) => Self::Reset(ErrorCode::from_number(code)),
+            Some(StreamFault::Lost(lost)) => Self::ConnectionLost(lost),
+            None => Self::Io(error),
         }
-        if let Some(write) = inner.and_then(|e| e.downcast_ref::<quinn::WriteError>()) {
-            match write {
-                quinn::WriteError::Stopped(code) => return known(code),
-                quinn::WriteError::ConnectionLost(lost) => return Self::ConnectionLost(lost.clone()),
-                _ => {}
-            }
-        }
-        Self::Io(error)
     }
 }
 
@@ -202,6 +193,15 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// [`FrameError::TooLarge`] before anything is sent, or what the stream reports.
     pub async fn write<M: Message>(&mut self, message: &M) -> Result<(), FrameError> {
         encode(message, self.limit, &mut self.pending)?;
+        self.flush().await
+    }
+
+    /// Sends frames that [`encode`] made, with the same promise when it is cancelled.
+    ///
+    /// # Errors
+    /// What the stream reports.
+    pub async fn write_encoded(&mut self, frames: &[u8]) -> Result<(), FrameError> {
+        self.pending.extend_from_slice(frames);
         self.flush().await
     }
 

@@ -22,8 +22,13 @@ pub(crate) const MAX_HEADER_FRAME: usize = 4 * 1024;
 /// Bytes in an enrolment frame, at most: a CSR up, a certificate chain down.
 pub(crate) const MAX_ENROLL_FRAME: usize = 64 * 1024;
 
+/// Bytes of an adapter's file in one chunk, at most.
+pub const ADAPTER_CHUNK: usize = 256 * 1024;
+
 /// Send priority of QUIC streams, higher first: control > ask > adapter bytes.
 pub(crate) const PRIORITY_CONTROL: i32 = 10;
+/// Adapter bytes take what everything else leaves.
+const PRIORITY_BULK: i32 = -10;
 
 /// What a bidirectional stream is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,13 +40,20 @@ pub enum StreamKind {
     Ask = 2,
     /// One question about money and its answer.
     Account = 3,
+    /// An adapter's file, device to gateway.
+    AdapterPush = 4,
+    /// An adapter's file, gateway to device.
+    AdapterPull = 5,
+    /// One question about the account's adapters and its answer.
+    Adapters = 6,
 }
 
 impl StreamKind {
     /// Every kind this build knows.
-    pub const ALL: &[Self] = &[Self::Control, Self::Ask, Self::Account];
+    pub const ALL: &[Self] =
+        &[Self::Control, Self::Ask, Self::Account, Self::AdapterPush, Self::AdapterPull, Self::Adapters];
     /// Numbers set aside for later, with their purpose.
-    pub const RESERVED: &[(u32, &str)] = &[(4, "adapter push"), (5, "adapter pull")];
+    pub const RESERVED: &[(u32, &str)] = &[];
 
     /// The number on the wire.
     pub const fn number(self) -> u32 {
@@ -59,6 +71,9 @@ impl StreamKind {
             Self::Control => "control",
             Self::Ask => "ask",
             Self::Account => "account",
+            Self::AdapterPush => "adapter push",
+            Self::AdapterPull => "adapter pull",
+            Self::Adapters => "adapters",
         }
     }
 
@@ -69,13 +84,18 @@ impl StreamKind {
             // One frame holds the whole redacted conversation.
             Self::Ask => 1024 * 1024,
             Self::Account => 64 * 1024,
+            // A chunk and what is around it.
+            Self::AdapterPush | Self::AdapterPull => ADAPTER_CHUNK + 1024,
+            // Some dozens of adapters; a longer list takes several frames.
+            Self::Adapters => 64 * 1024,
         }
     }
 
     pub(crate) const fn priority(self) -> i32 {
         match self {
             Self::Control => PRIORITY_CONTROL,
-            Self::Ask | Self::Account => 0,
+            Self::Ask | Self::Account | Self::Adapters => 0,
+            Self::AdapterPush | Self::AdapterPull => PRIORITY_BULK,
         }
     }
 }
@@ -161,6 +181,18 @@ error_codes! {
     StoreFailed = 22, "STORE_FAILED", retryable;
     /// The worst case is over what the request itself allows (`AskStart.max_charge_nanousd`).
     OverMaxCharge = 23, "OVER_MAX_CHARGE", fatal;
+    /// The gateway keeps no answer of this request (any more) that could go on from there.
+    ResumeUnknown = 25, "RESUME_UNKNOWN", fatal;
+    /// A newer stream reads this answer now.
+    Superseded = 26, "SUPERSEDED", fatal;
+    /// The account has no such adapter at the gateway.
+    AdapterUnknown = 27, "ADAPTER_UNKNOWN", fatal;
+    /// The account's adapters take all the room they may.
+    AdapterQuota = 28, "ADAPTER_QUOTA", fatal;
+    /// The bytes that came do not have the digest that was announced.
+    DigestMismatch = 29, "DIGEST_MISMATCH", fatal;
+    /// The model that would answer cannot use the adapter.
+    AdapterUnusable = 30, "ADAPTER_UNUSABLE", fatal;
 }
 
 impl ErrorCode {
@@ -209,9 +241,11 @@ mod tests {
     #[test]
     fn the_numbers_on_the_wire_are_the_promised_ones() {
         let kinds: Vec<_> = StreamKind::ALL.iter().map(|k| (k.number(), k.as_str())).collect();
-        assert_eq!(kinds, [(1, "control"), (2, "ask"), (3, "account")]);
+        let adapters = [(4, "adapter push"), (5, "adapter pull"), (6, "adapters")];
+        assert_eq!(kinds[..3], [(1, "control"), (2, "ask"), (3, "account")]);
+        assert_eq!(kinds[3..], adapters);
         let codes: Vec<_> = ErrorCode::ALL.iter().map(|c| c.number()).collect();
-        assert_eq!(codes, (1..=23).collect::<Vec<_>>());
+        assert_eq!(codes, (1..=23).chain(25..=30).collect::<Vec<_>>());
         assert_eq!(ErrorCode::Revoked.number(), 6);
         assert_eq!(ErrorCode::StoreFailed.number(), 22);
     }

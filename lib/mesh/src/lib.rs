@@ -4,6 +4,8 @@
 //! One UDP port carries QUIC with TLS 1.3. Enrolment (`synesis-enroll/1`) proves the gateway by a pinned CA and
 //! the device by a one-time token; everything after it (`synesis-mesh/1`) runs on certificates of both sides.
 
+pub mod carrier;
+pub mod connection_id;
 pub mod device;
 pub mod frame;
 pub mod gateway;
@@ -11,5 +13,6 @@ pub mod identity;
 pub mod kind;
 pub mod stream;
 
+mod patience;
 mod tls;
 mod transport;

@@ -12,8 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use ulid::Ulid;
 
+use crate::carrier::{RecvStream, SendStream};
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, MAX_HEADER_FRAME, StreamKind};
+use crate::patience::Patience;
 
 /// Longer trace contexts are dropped; the W3C format has 55 characters.
 const MAX_TRACEPARENT: usize = 128;
@@ -108,13 +110,20 @@ impl WorkStream {
     /// # Errors
     /// When the other end is gone already.
     pub async fn refuse(
-        mut self,
+        self,
         code: ErrorCode,
         message: impl Into<String>,
         next_step: impl Into<String>,
     ) -> Result<(), FrameError> {
-        let problem = code.problem(message, next_step);
-        self.rx.io_mut().stop(code);
+        self.refuse_with(code.problem(message, next_step)).await
+    }
+
+    /// Like [`Self::refuse`], with a problem that may say when to come back.
+    ///
+    /// # Errors
+    /// When the other end is gone already.
+    pub async fn refuse_with(mut self, problem: v1::Problem) -> Result<(), FrameError> {
+        self.rx.io_mut().stop(ErrorCode::from_number(problem.code.into()).unwrap_or(ErrorCode::Internal));
         match self.header.kind {
             StreamKind::Ask => {
                 let message = Some(v1::ask_down::Message::Problem(problem));
@@ -123,6 +132,18 @@ impl WorkStream {
             StreamKind::Account => {
                 let message = Some(v1::account_down::Message::Problem(problem));
                 self.tx.write(&v1::AccountDown { message }).await?;
+            }
+            StreamKind::AdapterPush => {
+                let message = Some(v1::push_down::Message::Problem(problem));
+                self.tx.write(&v1::PushDown { message }).await?;
+            }
+            StreamKind::AdapterPull => {
+                let message = Some(v1::pull_down::Message::Problem(problem));
+                self.tx.write(&v1::PullDown { message }).await?;
+            }
+            StreamKind::Adapters => {
+                let message = Some(v1::catalogue_down::Message::Problem(problem));
+                self.tx.write(&v1::CatalogueDown { message }).await?;
             }
             StreamKind::Control => {
                 let message = Some(v1::control_down::Message::Problem(problem));
@@ -140,19 +161,15 @@ pub(crate) struct RawStream {
 }
 
 impl RawStream {
-    pub(crate) fn new(
-        (send, recv): (quinn::SendStream, quinn::RecvStream),
-        guard: Option<Arc<Busy>>,
-    ) -> Self {
-        let tx = SendHalf { stream: send, open: true, _busy: guard.clone() };
+    pub(crate) fn new((send, recv): (SendStream, RecvStream), guard: Option<Arc<Busy>>) -> Self {
+        let tx = SendHalf { stream: send, open: true, patience: Patience::default(), _busy: guard.clone() };
         let rx = RecvHalf { stream: recv, open: true, _busy: guard };
         Self { tx: FrameWriter::new(tx, MAX_HEADER_FRAME), rx: FrameReader::new(rx, MAX_HEADER_FRAME) }
     }
 
     /// The two halves with the limits and the priority of `kind`.
     pub(crate) fn with_kind(self, kind: StreamKind) -> (FrameWriter<SendHalf>, FrameReader<RecvHalf>) {
-        // Only a closed stream refuses a priority, and then the first write says so.
-        let _ = self.tx.io().stream.set_priority(kind.priority());
+        self.tx.io().stream.set_priority(kind.priority());
         (self.tx.with_limit(kind.max_frame()), self.rx.with_limit(kind.max_frame()))
     }
 
@@ -189,8 +206,9 @@ impl Drop for Busy {
 /// The sending direction. Dropped before [`FrameWriter::finish`], it resets the stream.
 #[derive(Debug)]
 pub struct SendHalf {
-    stream: quinn::SendStream,
+    stream: SendStream,
     open: bool,
+    patience: Patience,
     _busy: Option<Arc<Busy>>,
 }
 
@@ -203,9 +221,14 @@ impl FrameWriter<SendHalf> {
         self.flush().await?;
         let half = self.io_mut();
         half.open = false;
-        // `ClosedStream` means finished or reset before: there is nothing left to end.
-        let _ = half.stream.finish();
+        half.stream.finish();
         Ok(())
+    }
+
+    /// Cuts this direction, with [`ErrorCode::DeadlineExceeded`], once a write has waited that long for a reader that takes
+    /// nothing.
+    pub fn cut_unread_after(&mut self, limit: Duration) {
+        self.io_mut().patience = Patience::of(limit);
     }
 
     /// Resets this direction with a reason; the other end reads [`FrameError::Reset`].
@@ -216,19 +239,14 @@ impl FrameWriter<SendHalf> {
     /// Resolves when nobody reads this direction any more: the other end cancelled, the connection is lost, or
     /// everything up to the end was received. A gateway selects on it while a provider keeps it waiting.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
-        let stopped = self.io().stream.stopped();
-        async move {
-            // Whatever the cause, nobody reads.
-            let _ = stopped.await;
-        }
+        self.io().stream.stopped()
     }
 }
 
 impl SendHalf {
     fn reset(&mut self, code: ErrorCode) {
         self.open = false;
-        // Already closed is what this wants.
-        let _ = self.stream.reset(code.varint());
+        self.stream.reset(code.number());
     }
 }
 
@@ -242,7 +260,12 @@ impl Drop for SendHalf {
 
 impl AsyncWrite for SendHalf {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.stream), cx, data)
+        let written = Pin::new(&mut self.stream).poll_write(cx, data);
+        if self.patience.is_over(written.is_pending(), cx) {
+            self.reset(ErrorCode::DeadlineExceeded);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -258,7 +281,7 @@ impl AsyncWrite for SendHalf {
 /// The receiving direction. Dropped before its end, it tells the other end to stop sending.
 #[derive(Debug)]
 pub struct RecvHalf {
-    stream: quinn::RecvStream,
+    stream: RecvStream,
     open: bool,
     _busy: Option<Arc<Busy>>,
 }
@@ -266,8 +289,7 @@ pub struct RecvHalf {
 impl RecvHalf {
     fn stop(&mut self, code: ErrorCode) {
         if std::mem::take(&mut self.open) {
-            // Already closed is what this wants.
-            let _ = self.stream.stop(code.varint());
+            self.stream.stop(code.number());
         }
     }
 }
@@ -292,7 +314,7 @@ impl AsyncRead for RecvHalf {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = AsyncRead::poll_read(Pin::new(&mut self.stream), cx, buffer);
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         match &result {
             Poll::Ready(Ok(())) if buffer.filled().len() == before && buffer.remaining() > 0 => {
                 self.open = false
@@ -323,7 +345,7 @@ mod tests {
     #[test]
     fn a_header_that_makes_no_sense_is_refused_with_its_code() {
         let good = v1::StreamHeader::from(&StreamHeader::new(StreamKind::Ask, Ulid::from_parts(1, 2)));
-        for kind in [0, StreamKind::Control.number(), 4, 99] {
+        for kind in [0, StreamKind::Control.number(), 98, 99] {
             let error = StreamHeader::from_wire(v1::StreamHeader { kind, ..good.clone() }).unwrap_err();
             assert_eq!(error.code(), ErrorCode::UnknownKind);
         }

@@ -12,7 +12,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme, version,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme, version,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -30,6 +31,36 @@ pub(crate) enum TlsError {
     Verifier(#[from] rustls::client::VerifierBuilderError),
     #[error("the cipher suite of QUIC's first packets is missing")]
     Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+}
+
+/// What a device shows and checks, for each carrier; the same but for their wrapping.
+#[derive(Clone)]
+pub(crate) struct ClientTls {
+    pub(crate) quic: Arc<QuicClientConfig>,
+    pub(crate) tcp: Arc<ClientConfig>,
+}
+
+impl TryFrom<ClientConfig> for ClientTls {
+    type Error = TlsError;
+
+    fn try_from(config: ClientConfig) -> Result<Self, TlsError> {
+        Ok(Self { quic: Arc::new(config.clone().try_into()?), tcp: Arc::new(config) })
+    }
+}
+
+/// What a gateway shows and checks, for each carrier.
+#[derive(Clone)]
+pub(crate) struct ServerTls {
+    pub(crate) quic: Arc<QuicServerConfig>,
+    pub(crate) tcp: Arc<ServerConfig>,
+}
+
+impl TryFrom<ServerConfig> for ServerTls {
+    type Error = TlsError;
+
+    fn try_from(config: ServerConfig) -> Result<Self, TlsError> {
+        Ok(Self { quic: Arc::new(config.clone().try_into()?), tcp: Arc::new(config) })
+    }
 }
 
 /// AES-128 first: the cheapest handshake and record protection where the processor has AES instructions.
@@ -53,13 +84,13 @@ fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsE
 }
 
 /// A device that proves itself with its certificate.
-pub(crate) fn device(identity: &DeviceIdentity) -> Result<QuicClientConfig, TlsError> {
+pub(crate) fn device(identity: &DeviceIdentity) -> Result<ClientConfig, TlsError> {
     let certified = CertifiedKey::new(identity.chain.clone(), identity.key.signing_key()?);
     client(&identity.ca, Some(certified), ALPN_MESH)
 }
 
 /// A device that has nothing but a token yet.
-pub(crate) fn enrolling(ca: &[CertificateDer<'static>]) -> Result<QuicClientConfig, TlsError> {
+pub(crate) fn enrolling(ca: &[CertificateDer<'static>]) -> Result<ClientConfig, TlsError> {
     client(ca, None, ALPN_ENROLL)
 }
 
@@ -67,8 +98,8 @@ fn client(
     ca: &[CertificateDer<'static>],
     certified: Option<CertifiedKey>,
     alpn: &[u8],
-) -> Result<QuicClientConfig, TlsError> {
-    let builder = rustls::ClientConfig::builder_with_provider(provider())
+) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])?
         .with_root_certificates(roots(ca)?);
     let mut config = match certified {
@@ -78,7 +109,7 @@ fn client(
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    Ok(config.try_into()?)
+    Ok(config)
 }
 
 /// A gateway, for both protocols. Enrolling devices have no certificate, so none is demanded in the handshake; who
@@ -88,13 +119,13 @@ pub(crate) fn gateway(
     key: &DeviceKey,
     device_ca: &[CertificateDer<'static>],
     trust_domain: TrustDomain,
-) -> Result<QuicServerConfig, TlsError> {
+) -> Result<ServerConfig, TlsError> {
     let provider = provider();
     let chained = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(device_ca)?), provider.clone());
     let verifier = DeviceVerifier { chained: chained.allow_unauthenticated().build()?, trust_domain };
     let certified = CertifiedKey::new(chain, key.signing_key()?);
     certified.keys_match()?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
@@ -102,7 +133,7 @@ pub(crate) fn gateway(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    Ok(config.try_into()?)
+    Ok(config)
 }
 
 /// Chain, dates and usage as rustls checks them, and then the name: a device of our own trust domain.

@@ -1,4 +1,4 @@
-//! QUIC's own settings, for both ends. The numbers are measured starting values; each is justified beside it.
+//! The settings of QUIC and of the sockets, for both ends. The numbers are measured starting values; each is justified beside it.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -6,16 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
 
+use crate::connection_id::NumberedIds;
 use crate::kind::MAX_WORK_STREAMS;
 
 /// A connection without any packet for this long is gone.
 const IDLE_TIMEOUT_MS: u32 = 65_000;
 /// Keeps the mapping in a device's NAT alive; only the device's side can.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Over TCP the kernel probes at that pace, and gives a peer up that leaves this many probes unanswered ...
+const TCP_PROBES: u32 = 3;
+/// ... or what was sent to it.
+const TCP_PATIENCE: Duration = Duration::from_secs(60);
+/// Peers that may wait for a TCP handshake of ours in the kernel.
+const TCP_BACKLOG: i32 = 1024;
 /// What a connection may have under way, and so what a peer can make us hold.
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// What a stream may have under way. All work streams together stay below the connection's window: however many are
@@ -64,8 +71,11 @@ pub(crate) fn gateway() -> Arc<TransportConfig> {
 
 /// The gateway's endpoint. With a seed that survives restarts, a restarted gateway tells devices at once that it
 /// forgot them. That takes both keys: the connection-id key, or it would not answer packets of its former
-/// life at all, and the reset key, or devices would not believe the answer.
-pub(crate) fn gateway_endpoint(seed: Option<&[u8; 32]>) -> Result<quinn::EndpointConfig, getrandom::Error> {
+/// life at all, and the reset key, or devices would not believe the answer. Without a number, the seed gives one.
+pub(crate) fn gateway_endpoint(
+    seed: Option<&[u8; 32]>,
+    number: Option<u16>,
+) -> Result<quinn::EndpointConfig, getrandom::Error> {
     let mut random = [0; 32];
     let seed = match seed {
         Some(seed) => seed,
@@ -75,13 +85,15 @@ pub(crate) fn gateway_endpoint(seed: Option<&[u8; 32]>) -> Result<quinn::Endpoin
         }
     };
     let derive = |label: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, seed), label);
-    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, derive(b"synesis stateless reset 1").as_ref());
-    let mut id_key = [0; 8];
-    id_key.copy_from_slice(&derive(b"synesis connection id 1").as_ref()[..8]);
-    let id_key = u64::from_be_bytes(id_key);
-    let mut config = quinn::EndpointConfig::new(Arc::new(reset_key));
+    let key = |label: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, derive(label).as_ref());
+    let number = number.unwrap_or_else(|| {
+        let drawn = derive(b"synesis gateway number 1");
+        u16::from_be_bytes([drawn.as_ref()[0], drawn.as_ref()[1]])
+    });
+    let id_key = key(b"synesis connection id 2");
+    let mut config = quinn::EndpointConfig::new(Arc::new(key(b"synesis stateless reset 1")));
     config
-        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)))
+        .cid_generator(move || Box::new(NumberedIds::new(number, id_key.clone())))
         .min_reset_interval(MIN_RESET_INTERVAL);
     Ok(config)
 }
@@ -99,6 +111,29 @@ pub(crate) fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// A TCP listener on `address`.
+pub(crate) fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // Connections of a former process in their last state don't keep this one from starting.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(TCP_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// No waiting for more bytes to send, and a dead peer is noticed although nothing is sent.
+pub(crate) fn tune_tcp(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE).with_retries(TCP_PROBES);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(TCP_PATIENCE))
 }
 
 /// The local address to dial `remote` from: any port of its family.

@@ -10,10 +10,10 @@ use bytes::BytesMut;
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use support::{Device, Gateway, Pki, SOON, ask, certificates, delta};
-use synesis_mesh::device::{OpenError, TunnelState};
+use support::{Device, Gateway, Pki, SOON, ask, certificates, delta, listen, over_tcp};
+use synesis_mesh::device::{OpenError, TunnelEvent, TunnelState};
 use synesis_mesh::frame::{FrameError, FrameReader, encode};
-use synesis_mesh::gateway::{Accepted, GatewayEndpoint, Session};
+use synesis_mesh::gateway::{Accepted, Session};
 use synesis_mesh::identity::{DeviceIdentity, GATEWAY_SERVER_NAME};
 use synesis_mesh::kind::{ALPN_MESH, ErrorCode, MAX_WORK_STREAMS, StreamKind};
 use synesis_mesh::stream::{StreamHeader, WorkStream};
@@ -85,7 +85,7 @@ async fn an_oversized_message_is_not_sent_and_the_stream_lives_on() {
 
 /// A connected session whose work nobody takes but the test.
 async fn quiet(pki: &Arc<Pki>) -> (Session, Device) {
-    let endpoint = GatewayEndpoint::bind(&pki.tls(), ([127, 0, 0, 1], 0).into()).unwrap();
+    let endpoint = listen(&pki.tls(), ([127, 0, 0, 1], 0).into());
     let device = Device::start(Some(pki.device(endpoint.local_addr().unwrap())));
     let Ok(Accepted::Device(mut peer)) = endpoint.accept().await.unwrap().handshake().await else {
         panic!("no device")
@@ -290,4 +290,95 @@ async fn a_device_cannot_open_more_streams_than_allowed_nor_one_way_ones() {
     }
     assert_eq!(open.len(), MAX_WORK_STREAMS as usize);
     assert!(timeout(short, connection.open_uni()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_device_that_opens_nothing_but_bad_streams_is_sent_away_and_counted() {
+    let pki = Pki::new();
+    let gateway = Gateway::start(&pki);
+    let identity = pki.device(gateway.address);
+    let (connection, _control) = rogue(&identity, &pki).await;
+    let mut opened: u64 = 0;
+    while let Ok((mut tx, mut rx)) = connection.open_bi().await {
+        opened += 1;
+        assert!(opened < 1000, "it is let do as it likes");
+        // Either may find the connection closed.
+        if tx.write_all(&[0, 0, 0, 1, 0xff]).await.is_ok() {
+            let _ = timeout(SOON, rx.read_to_end(1 << 16)).await.expect("an answer or the end");
+        }
+    }
+    match connection.closed().await {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            let code = ErrorCode::from_number(close.error_code.into_inner());
+            assert_eq!(code, Some(ErrorCode::RateLimited));
+        }
+        other => panic!("{other}"),
+    }
+    assert_eq!(gateway.tally.floods.value(), 1);
+    assert!(gateway.tally.streams_refused.value() > 64 && opened > 64);
+}
+
+#[tokio::test]
+async fn one_good_stream_among_bad_ones_is_the_proof_of_a_device_that_is_only_newer_than_the_gateway() {
+    let pki = Pki::new();
+    let gateway = Gateway::start(&pki);
+    let identity = pki.device(gateway.address);
+    let (connection, _control) = rogue(&identity, &pki).await;
+    let good = [framed(&v1::StreamHeader::from(&header())), framed(&ask(b"hi"))].concat();
+    for _ in 0..4 {
+        for _ in 0..40 {
+            let refused = answer::<v1::AskDown>(&connection, &[0, 0, 0, 1, 0xff]).await;
+            assert!(matches!(refused, Err(FrameError::Refused(_))), "{refused:?}");
+        }
+        assert!(answer::<v1::AskDown>(&connection, &good).await.unwrap().is_some());
+    }
+    assert!(connection.close_reason().is_none());
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_read_an_answer_loses_it_and_nothing_else() {
+    let (mut near, mut far, session, device) = pair(&Pki::new()).await;
+    far.tx.cut_unread_after(Duration::from_millis(200));
+    let piece = delta(1, "x".repeat(100 * 1024));
+    let error = loop {
+        if let Err(error) = far.tx.write(&piece).await {
+            break error;
+        }
+    };
+    assert_eq!(error.code(), ErrorCode::DeadlineExceeded);
+
+    assert!(device.handle.ping().await.is_ok());
+    let mut other = device.handle.open(header()).await.unwrap();
+    let mut other_far = timeout(SOON, session.work()).await.unwrap().unwrap();
+    other_far.tx.write(&delta(1, "fine".into())).await.unwrap();
+    assert_eq!(other.rx.read().await.unwrap(), Some(delta(1, "fine".into())));
+
+    let error = loop {
+        match near.rx.read::<v1::AskDown>().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a cut answer looks finished"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, FrameError::Reset(Some(ErrorCode::DeadlineExceeded))), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_control_message_overtakes_an_answer_that_fills_the_connection() {
+    if over_tcp() {
+        // There, what was written first goes first; streams take turns, frame by frame.
+        return;
+    }
+    let (mut near, mut far, session, device) = pair(&Pki::new()).await;
+    let mut events = device.handle.events();
+    // All of it fits the windows, so it is queued whole before the order is.
+    let bulk = delta(1, "x".repeat(400 * 1024));
+    far.tx.write(&bulk).await.unwrap();
+    session.prewarm("first").await.unwrap();
+    tokio::select! {
+        biased;
+        _ = near.rx.read::<v1::AskDown>() => panic!("the answer came first"),
+        event = events.recv() => assert!(matches!(event, Ok(TunnelEvent::Prewarm { .. })), "{event:?}"),
+    }
+    assert_eq!(near.rx.read().await.unwrap(), Some(bulk));
 }

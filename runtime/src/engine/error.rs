@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::constraint::ConstraintError;
-use crate::fit::TooLarge;
+use crate::fit::{TooLarge, VectorsTooLarge};
 use crate::gguf::{AdapterFault, GgufError, ModelFault};
 use crate::llama::LlamaError;
 use crate::prompt::PromptError;
@@ -34,7 +34,7 @@ pub(crate) enum EngineError {
     ModelRefused(#[source] LlamaError),
     #[error("the model file cannot be loaded: {0}")]
     ModelTemplate(#[source] PromptError),
-    #[error("the model file cannot be loaded: it is not a model that writes text")]
+    #[error("the model file cannot be loaded: it neither writes text nor makes vectors of texts")]
     ModelSilent,
     #[error("the model file cannot be loaded: it computes values that are not numbers")]
     ModelNotFinite,
@@ -64,6 +64,12 @@ pub(crate) enum EngineError {
     OutOfShape(#[from] ConstraintError),
     #[error("the loaded model makes no embeddings")]
     NoEmbeddings,
+    #[error("the loaded model makes embeddings and writes no text")]
+    WritesNothing,
+    #[error("input {index} takes {tokens} tokens and the model's window has {window}")]
+    InputTooLong { index: usize, tokens: usize, window: usize },
+    #[error(transparent)]
+    VectorsTooLarge(#[from] VectorsTooLarge),
     #[error(transparent)]
     Llama(#[from] LlamaError),
     #[error("the engine has stopped")]

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::loaded::Loaded;
 use super::request::{Batching, Event, Warmed};
 use super::variant::Variant;
+use super::vectors::EmbedJob;
 use super::vitals::Ticket;
 use super::{EngineError, ModelInfo, Sampling};
 use crate::constraint::Constraint;
@@ -31,7 +32,17 @@ pub(super) enum Command {
         id: String,
         reply: Reply<()>,
     },
-    Run(Box<Job>),
+    Run(Asked),
+    /// Lets the context for vectors go, unless it was used since.
+    Tidy {
+        uses: u64,
+    },
+}
+
+/// What is computed once it is its turn.
+pub(super) enum Asked {
+    Answer(Box<Job>),
+    Vectors(Box<EmbedJob>),
 }
 
 /// An adapter file that passed the checks against `loaded`.

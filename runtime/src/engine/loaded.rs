@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use super::EngineError;
+use super::vectors::Method;
 use crate::constraint::{Constraint, ConstraintError, Source, Vocabulary};
 use crate::fit;
-use crate::gguf::{self, ModelHeader, OpenFile};
-use crate::llama::{self, ContextSettings, Model, Token, Weights};
+use crate::gguf::{self, ModelHeader, OpenFile, Pooling};
+use crate::llama::{self, ContextSettings, Ends, Model, Parse, Purpose, Token, Weights};
 use crate::prompt::{ChatTemplate, Input, Opening, PromptError, Prompter};
 use crate::sandbox;
 
@@ -39,6 +41,19 @@ pub(crate) struct LoadModel {
     pub(crate) weights: Weights,
     /// `None`: 64.
     pub(crate) queue: Option<u32>,
+    pub(crate) embeddings: Embeddings,
+    /// How long the context for vectors is kept when nobody asks for any.
+    pub(crate) vectors_idle: Duration,
+}
+
+/// Whether vectors of texts are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Embeddings {
+    /// As the file says: by models that are made for it.
+    Declared,
+    /// In this way, whatever the file says.
+    By(Method),
+    Off,
 }
 
 /// What is said about a loaded model.
@@ -54,6 +69,9 @@ pub(crate) struct ModelInfo {
     pub(crate) has_chat_template: bool,
     pub(crate) template_takes_tools: bool,
     pub(crate) makes_embeddings: bool,
+    pub(crate) writes_text: bool,
+    /// Numbers in a vector; 0: none are made.
+    pub(crate) vector_width: usize,
     pub(crate) engine: String,
     pub(crate) threads: u32,
     pub(crate) parallel: u32,
@@ -69,6 +87,8 @@ pub(super) struct ModelFile {
     memory_bytes: u64,
     memory_limit: u64,
     weights: Weights,
+    embeddings: Embeddings,
+    vectors_idle: Duration,
 }
 
 /// How much of everything a loaded model is given.
@@ -102,6 +122,7 @@ impl ModelFile {
             tokens,
             parallel: u16::try_from(parallel).unwrap_or(1),
             threads: threads(request.threads)?,
+            purpose: Purpose::Text,
         };
         let room = Room {
             context,
@@ -116,7 +137,25 @@ impl ModelFile {
             memory_bytes: estimate.total,
             memory_limit: fit::effective_limit(request.memory_limit),
             weights: request.weights,
+            embeddings: request.embeddings,
+            vectors_idle: request.vectors_idle,
         })
+    }
+}
+
+/// How the model makes vectors: as it is told to, else as its file says. What the file calls a score of two texts is
+/// no vector of one.
+fn method(wanted: Embeddings, header: &ModelHeader) -> Option<Method> {
+    match wanted {
+        Embeddings::Off => None,
+        Embeddings::By(method) => Some(method),
+        Embeddings::Declared => match header.pooling {
+            Some(Pooling::First) => Some(Method::First),
+            Some(Pooling::Mean) => Some(Method::Mean),
+            Some(Pooling::Last) => Some(Method::Last),
+            Some(Pooling::Rank) => None,
+            Some(Pooling::None) | None => header.encoder.then_some(Method::Mean),
+        },
     }
 }
 
@@ -138,6 +177,10 @@ pub(super) struct Loaded {
     pub(super) header: ModelHeader,
     pub(super) info: ModelInfo,
     pub(super) room: Room,
+    /// How vectors are made, if they are.
+    pub(super) vectors: Option<Method>,
+    pub(super) vectors_idle: Duration,
+    pub(super) memory_limit: u64,
     prompter: Prompter,
     /// Made when the first answer is held to a shape.
     vocabulary: OnceLock<Arc<Vocabulary>>,
@@ -146,11 +189,16 @@ pub(super) struct Loaded {
 impl Loaded {
     /// Loads the weights of a checked file. Takes seconds for large ones, so not for the engine's thread.
     pub(super) fn load(file: ModelFile) -> Result<Arc<Self>, EngineError> {
-        let ModelFile { open, header, template, room, memory_bytes, memory_limit, weights } = file;
+        let ModelFile { open, header, template, room, memory_bytes, memory_limit, weights, .. } = file;
         let limit = (memory_limit > 0).then(|| fit::data_limit(&header, memory_limit));
         sandbox::limit_memory(limit).map_err(EngineError::MemoryLimit)?;
         let model = Model::load(&open.alias(), weights).map_err(EngineError::ModelRefused)?;
-        if !model.generates_text() {
+        // Encoders too continue what they read, as far as the library knows.
+        let is_understood = model.generates_text();
+        let writes_text = is_understood && !header.encoder;
+        let vectors = method(file.embeddings, &header)
+            .filter(|_| is_understood && header.vector_width == Some(model.vector_width() as u64));
+        if !writes_text && vectors.is_none() {
             return Err(EngineError::ModelSilent);
         }
         let prompter = Prompter::new(&model, template);
@@ -164,14 +212,25 @@ impl Loaded {
             layers: model.layers(),
             has_chat_template: prompter.has_template(),
             template_takes_tools: prompter.takes_tools(),
-            // None are made yet: `Embed` says so.
-            makes_embeddings: false,
+            makes_embeddings: vectors.is_some(),
+            writes_text,
+            vector_width: vectors.map_or(0, |_| model.vector_width()),
             engine: llama::version(),
             threads: room.context.threads,
             parallel: u32::from(room.context.parallel),
             memory_bytes,
         };
-        Ok(Arc::new(Self { model, header, info, room, prompter, vocabulary: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            model,
+            header,
+            info,
+            room,
+            vectors,
+            vectors_idle: file.vectors_idle,
+            memory_limit,
+            prompter,
+            vocabulary: OnceLock::new(),
+        }))
     }
 
     pub(super) fn context_tokens(&self) -> usize {
@@ -180,6 +239,23 @@ impl Loaded {
 
     pub(super) fn tokens(&self, input: &Input, opening: Opening) -> Result<Vec<Token>, EngineError> {
         Ok(self.prompter.tokens(&self.model, input, opening)?)
+    }
+
+    /// The tokens of texts whose vectors are wanted. Nothing in them is a control token: they are what somebody typed.
+    pub(super) fn tokens_of_texts(&self, texts: &[String]) -> Result<Vec<Vec<Token>>, EngineError> {
+        let window = self.context_tokens();
+        let mut all = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            let tokens = self.model.tokenize(text, Parse::Plain, Ends::Add)?;
+            match tokens.len() {
+                0 => return Err(EngineError::BadRequest("a text has no tokens")),
+                tokens if tokens > window => {
+                    return Err(EngineError::InputTooLong { index, tokens, window });
+                }
+                _ => all.push(tokens),
+            }
+        }
+        Ok(all)
     }
 
     /// The tokens of an input that leaves room for an answer of at least one.

@@ -25,12 +25,14 @@ mod slot;
 mod stop;
 mod utf8;
 mod variant;
+mod vectors;
 mod vitals;
 mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
@@ -39,21 +41,35 @@ use tokio::time::Instant;
 use crate::gguf::{self, AdapterHeader, ModelHeader};
 use crate::prompt::{Input, Opening};
 pub(crate) use error::EngineError;
-use job::{AdapterFile, Command, Job, Listener, Task, Wanted};
-pub(crate) use loaded::{LoadModel, ModelInfo};
+use job::{AdapterFile, Asked, Command, Job, Listener, Task, Wanted};
+pub(crate) use loaded::{Embeddings, LoadModel, ModelInfo};
 use loaded::{Loaded, ModelFile, QUEUE_LIMIT};
 pub(crate) use request::{
     AdapterChoice, Batching, Count, Delta, Event, FinishReason, Generate, MOST_ALTERNATIVES, Start, Summary,
-    TokenLogprob, Warmed,
+    TokenLogprob, Vector, Warmed,
 };
 pub(crate) use sampling::Sampling;
 use variant::Variant;
+use vectors::EmbedJob;
+pub(crate) use vectors::Method;
 pub(crate) use vitals::Load;
 use vitals::{Ticket, Vitals};
 use worker::Worker;
 
 /// Commands on their way to the thread: every request that may be waiting, and some more.
 const COMMANDS: usize = QUEUE_LIMIT as usize + 512;
+
+/// Texts of one request for vectors.
+const MOST_TEXTS: usize = 256;
+
+/// The context for vectors, unused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Idle {
+    /// Requests there were by then.
+    uses: u64,
+    /// How long it is kept.
+    patience: Duration,
+}
 
 /// The events of one request. Dropping it cancels the request within one token.
 pub(crate) struct Events {
@@ -79,6 +95,7 @@ impl Drop for Events {
 pub(crate) struct Engine {
     commands: mpsc::Sender<Command>,
     loaded: watch::Receiver<Option<Arc<Loaded>>>,
+    idle: watch::Receiver<Option<Idle>>,
     vitals: Arc<Vitals>,
 }
 
@@ -87,15 +104,16 @@ impl Engine {
     pub(crate) fn start() -> std::io::Result<(Self, oneshot::Receiver<()>)> {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (publish, loaded) = watch::channel(None);
+        let (say_idle, idle) = watch::channel(None);
         let vitals = Arc::new(Vitals::new());
         let shared = Arc::clone(&vitals);
         let (ended, has_ended) = oneshot::channel();
         thread::Builder::new().name("engine".to_owned()).spawn(move || {
             // Dropped last, and also when the thread panics.
             let _ended: oneshot::Sender<()> = ended;
-            Worker::new(inbox, publish, shared).run();
+            Worker::new(inbox, publish, say_idle, shared).run();
         })?;
-        Ok((Self { commands, loaded, vitals }, has_ended))
+        Ok((Self { commands, loaded, idle, vitals }, has_ended))
     }
 
     pub(crate) fn load(&self) -> Load {
@@ -144,12 +162,12 @@ impl Engine {
         adapter: Option<AdapterChoice>,
     ) -> Result<Warmed, EngineError> {
         let variant = variant(adapter.as_ref())?;
-        let loaded = self.current()?;
+        let loaded = self.writer()?;
         let counted = Arc::clone(&loaded);
         let tokens = blocking(move || counted.fitting_tokens(&input, Opening::None)).await?;
         let ticket = self.ticket()?;
         self.ask(|reply| {
-            Command::Run(Box::new(Job {
+            Command::Run(Asked::Answer(Box::new(Job {
                 request_id: String::new(),
                 owner: String::new(),
                 loaded,
@@ -160,9 +178,52 @@ impl Engine {
                 ticket,
                 task: Task::Warm,
                 listener: Listener::Warm(Some(reply)),
-            }))
+            })))
         })
         .await
+    }
+
+    /// The vectors of texts, in their order. Dropping the call ends the work within one batch.
+    pub(crate) async fn embed(&self, texts: Vec<String>, owner: String) -> Result<Vec<Vector>, EngineError> {
+        let loaded = self.current()?;
+        if loaded.vectors.is_none() {
+            return Err(EngineError::NoEmbeddings);
+        }
+        if !(1..=MOST_TEXTS).contains(&texts.len()) {
+            return Err(EngineError::BadRequest("a request has 1 to 256 texts"));
+        }
+        if texts.iter().any(|text| text.trim().is_empty()) {
+            return Err(EngineError::BadRequest("a text is empty"));
+        }
+        let ticket = self.ticket()?;
+        let counted = Arc::clone(&loaded);
+        let inputs = blocking(move || counted.tokens_of_texts(&texts)).await?;
+        self.ask(|reply| {
+            Command::Run(Asked::Vectors(Box::new(EmbedJob { owner, loaded, inputs, ticket, reply })))
+        })
+        .await
+    }
+
+    /// Has the context for vectors let go when nobody asked for any in its time. Never ends by itself.
+    pub(crate) async fn keep_tidy(&self) {
+        let mut idle = self.idle.clone();
+        loop {
+            let now = *idle.borrow_and_update();
+            let unused = async {
+                match now {
+                    Some(Idle { patience, .. }) => tokio::time::sleep(patience).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = idle.changed() => if changed.is_err() { std::future::pending::<()>().await },
+                () = unused => {
+                    if let Some(Idle { uses, .. }) = now {
+                        let _stopped = self.commands.send(Command::Tidy { uses }).await;
+                    }
+                }
+            }
+        }
     }
 
     /// Queues a request. Everything that can be wrong with it by itself is an error here, not an event.
@@ -173,7 +234,7 @@ impl Engine {
         if request.logprobs.is_some_and(|count| count > MOST_ALTERNATIVES) {
             return Err(EngineError::BadRequest("there are more than 20 alternatives per token"));
         }
-        let loaded = self.current()?;
+        let loaded = self.writer()?;
         // First, so that a full queue costs nothing.
         let ticket = self.ticket()?;
         let Generate {
@@ -204,7 +265,10 @@ impl Engine {
             task: Task::Answer(Box::new(wanted)),
             listener: Listener::Events(events),
         };
-        self.commands.send(Command::Run(Box::new(job))).await.map_err(|_| EngineError::Stopped)?;
+        self.commands
+            .send(Command::Run(Asked::Answer(Box::new(job))))
+            .await
+            .map_err(|_| EngineError::Stopped)?;
         Ok(Events { receiver, ticket })
     }
 
@@ -214,6 +278,13 @@ impl Engine {
 
     fn current(&self) -> Result<Arc<Loaded>, EngineError> {
         self.loaded.borrow().clone().ok_or(EngineError::NoModel)
+    }
+
+    /// The loaded model, if it writes text.
+    fn writer(&self) -> Result<Arc<Loaded>, EngineError> {
+        self.current().and_then(|loaded| {
+            if loaded.info.writes_text { Ok(loaded) } else { Err(EngineError::WritesNothing) }
+        })
     }
 
     async fn ask<T>(

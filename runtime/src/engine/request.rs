@@ -116,6 +116,15 @@ pub(crate) struct Warmed {
     pub(crate) prefill: Duration,
 }
 
+/// The vector of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Vector {
+    /// Of length one.
+    pub(crate) values: Vec<f32>,
+    /// Of the text.
+    pub(crate) tokens: usize,
+}
+
 /// A size, and what it has to fit in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count {

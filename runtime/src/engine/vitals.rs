@@ -25,6 +25,8 @@ pub(super) struct Vitals {
     /// Requests that may wait.
     queue: AtomicUsize,
     tokens: AtomicU64,
+    /// What the context for vectors takes, as estimated.
+    vector_bytes: AtomicU64,
     has_work: AtomicBool,
     /// When the last step was finished, in milliseconds since the epoch.
     last_step: AtomicU64,
@@ -41,6 +43,8 @@ pub(crate) struct Load {
     pub(crate) active: usize,
     pub(crate) parallel: usize,
     pub(crate) tokens_generated: u64,
+    /// What the context for vectors takes; 0: there is none.
+    pub(crate) vector_bytes: u64,
     /// Since the last finished step, while there is work; zero: there is none.
     pub(crate) stalled: Duration,
     /// Until a request that came now would start.
@@ -56,6 +60,7 @@ impl Vitals {
             parallel: AtomicUsize::new(1),
             queue: AtomicUsize::new(0),
             tokens: AtomicU64::new(0),
+            vector_bytes: AtomicU64::new(0),
             has_work: AtomicBool::new(false),
             last_step: AtomicU64::new(0),
             service: AtomicU64::new(u64::try_from(FIRST_GUESS.as_micros()).unwrap_or(u64::MAX)),
@@ -88,6 +93,10 @@ impl Vitals {
         self.tokens.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn set_vector_bytes(&self, bytes: u64) {
+        self.vector_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Called after every step, and when work begins.
     pub(super) fn stepped(&self, has_work: bool) {
         let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -114,6 +123,7 @@ impl Vitals {
             active,
             parallel: if model_loaded { self.parallel.load(Ordering::Relaxed) } else { 0 },
             tokens_generated: self.tokens.load(Ordering::Relaxed),
+            vector_bytes: self.vector_bytes.load(Ordering::Relaxed),
             stalled: if has_work { self.epoch.elapsed().saturating_sub(since) } else { Duration::ZERO },
             expected_wait: self.expected_wait(),
         }

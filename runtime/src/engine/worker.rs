@@ -7,19 +7,23 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::job::{Command, Job, Reply};
+use super::job::{Asked, Command, Job, Reply};
 use super::loaded::Loaded;
 use super::queue::FairQueue;
 use super::session::Session;
+use super::vectors::Embedder;
 use super::vitals::Vitals;
-use super::{EngineError, ModelInfo};
+use super::{EngineError, Idle, ModelInfo};
 
-/// Owns the session; runs until the last handle is gone.
+/// Owns what is computed with; runs until the last handle is gone.
 pub(super) struct Worker {
     inbox: mpsc::Receiver<Command>,
     publish: watch::Sender<Option<Arc<Loaded>>>,
     vitals: Arc<Vitals>,
+    loaded: Option<Arc<Loaded>>,
+    /// `None` also when the loaded model writes no text.
     session: Option<Session>,
+    vectors: Embedder,
     queue: FairQueue<Job>,
     /// Models that wait for the requests before them.
     installs: VecDeque<Install>,
@@ -29,16 +33,19 @@ struct Install {
     loaded: Arc<Loaded>,
     reply: Reply<ModelInfo>,
     /// Requests that came later.
-    late: Vec<Job>,
+    late: Vec<Asked>,
 }
 
 impl Worker {
     pub(super) fn new(
         inbox: mpsc::Receiver<Command>,
         publish: watch::Sender<Option<Arc<Loaded>>>,
+        idle: watch::Sender<Option<Idle>>,
         vitals: Arc<Vitals>,
     ) -> Self {
-        Self { inbox, publish, vitals, session: None, queue: FairQueue::new(), installs: VecDeque::new() }
+        let vectors = Embedder::new(idle, Arc::clone(&vitals));
+        let (queue, installs) = (FairQueue::new(), VecDeque::new());
+        Self { inbox, publish, vitals, loaded: None, session: None, vectors, queue, installs }
     }
 
     pub(super) fn run(mut self) {
@@ -48,13 +55,14 @@ impl Worker {
             if let Some(session) = &mut self.session {
                 session.step();
             }
+            self.vectors.step(self.loaded.as_ref());
             self.vitals.stepped(self.has_work());
         }
     }
 
     fn has_work(&self) -> bool {
         let computes = self.session.as_ref().is_some_and(|session| !session.is_idle());
-        computes || !self.queue.is_empty() || !self.installs.is_empty()
+        computes || !self.vectors.is_idle() || !self.queue.is_empty() || !self.installs.is_empty()
     }
 
     /// Performs what was asked; waits for something when there is nothing else to do. False when nobody can ask
@@ -86,31 +94,46 @@ impl Worker {
             Command::UnloadAdapter { id, reply } => {
                 drop(reply.send(self.session().and_then(|session| session.unload_adapter(&id))));
             }
-            Command::Run(job) => match self.installs.back_mut() {
-                None => self.queue.push(&job.owner.clone(), *job),
-                Some(install) => install.late.push(*job),
+            Command::Run(asked) => match self.installs.back_mut() {
+                None => self.enqueue(asked),
+                Some(install) => install.late.push(asked),
             },
+            Command::Tidy { uses } => self.vectors.clear_unused_since(uses),
+        }
+    }
+
+    fn enqueue(&mut self, asked: Asked) {
+        match asked {
+            Asked::Answer(job) => self.queue.push(&job.owner.clone(), *job),
+            Asked::Vectors(job) => self.vectors.push(job),
         }
     }
 
     fn session(&mut self) -> Result<&mut Session, EngineError> {
-        self.session.as_mut().ok_or(EngineError::NoModel)
+        self.session.as_mut().ok_or(without_session(self.loaded.as_deref()))
     }
 
     /// A new model takes over between two requests. If it cannot, the old one stays.
     fn install_when_idle(&mut self) {
-        while self.queue.is_empty() && self.session.as_ref().is_none_or(Session::is_idle) {
+        while self.queue.is_empty()
+            && self.vectors.is_idle()
+            && self.session.as_ref().is_none_or(Session::is_idle)
+        {
             let Some(Install { loaded, reply, late }) = self.installs.pop_front() else { return };
-            let outcome = Session::new(loaded, Arc::clone(&self.vitals)).map(|session| self.replace(session));
-            for job in late {
-                self.queue.push(&job.owner.clone(), job);
-            }
+            let outcome = self.replace(loaded);
+            late.into_iter().for_each(|asked| self.enqueue(asked));
             drop(reply.send(outcome));
         }
     }
 
-    fn replace(&mut self, session: Session) -> ModelInfo {
-        let loaded = Arc::clone(&session.loaded);
+    /// Tries the model first.
+    fn replace(&mut self, loaded: Arc<Loaded>) -> Result<ModelInfo, EngineError> {
+        let session = if loaded.info.writes_text {
+            Some(Session::new(Arc::clone(&loaded), Arc::clone(&self.vitals))?)
+        } else {
+            Embedder::try_out(&loaded)?;
+            None
+        };
         let info = loaded.info.clone();
         tracing::info!(
             name = info.name,
@@ -122,9 +145,11 @@ impl Worker {
             "model loaded"
         );
         self.vitals.set_room(usize::from(loaded.room.context.parallel), loaded.room.queue);
-        self.session = Some(session);
+        self.session = session;
+        self.vectors.clear();
+        self.loaded = Some(Arc::clone(&loaded));
         self.publish.send_replace(Some(loaded));
-        info
+        Ok(info)
     }
 
     /// Requests into free sequences, in the order of the queue.
@@ -132,7 +157,7 @@ impl Worker {
         self.queue.retain(|job| !job.listener.is_gone());
         let Some(session) = &mut self.session else {
             while let Some(mut job) = self.queue.pop() {
-                job.listener.fail(EngineError::NoModel);
+                job.listener.fail(without_session(self.loaded.as_deref()));
             }
             return;
         };
@@ -145,5 +170,13 @@ impl Worker {
                 job.listener.fail(EngineError::ModelReplaced);
             }
         }
+    }
+}
+
+/// Why there is nothing that answers.
+fn without_session(loaded: Option<&Loaded>) -> EngineError {
+    match loaded {
+        None => EngineError::NoModel,
+        Some(_) => EngineError::WritesNothing,
     }
 }

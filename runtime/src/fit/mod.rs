@@ -5,11 +5,13 @@
 //! the resident set of two loaded models.
 
 mod available;
+mod vectors;
 
 use std::fmt;
 
 use crate::gguf::{ModelHeader, Shape};
 pub use available::{Available, available, effective_limit, set_ceiling};
+pub use vectors::{VectorRoom, VectorsTooLarge, check_vectors, estimate_vectors};
 
 /// Tokens that are computed at once, all sequences together (the engine's batch).
 const BATCH: u64 = 512;
@@ -95,8 +97,13 @@ pub fn estimate(header: &ModelHeader, context: u32, parallel: u32, available: &A
     let weights = header.tensors.values().fold(0_u64, |sum, tensor| sum.saturating_add(tensor.bytes));
     let context = u64::from(context).next_multiple_of(CONTEXT_STEP);
     let parallel = u64::from(parallel.max(1));
-    let cache = cache(&header.shape, context, parallel);
-    let compute = compute(&header.shape, context, parallel);
+    let (cache, compute) = if header.encoder {
+        // It answers nothing, so there are no sequences; this much is there from the first text on.
+        let least = estimate_vectors(header, &VectorRoom::new(1, u32::MAX, header.whole));
+        (0, least.compute.saturating_add(constant(&header.shape)))
+    } else {
+        (cache(&header.shape, context, parallel), compute(&header.shape, context, parallel))
+    };
     MemoryEstimate {
         weights,
         cache,
@@ -143,22 +150,31 @@ fn cache(shape: &Shape, context: u64, parallel: u64) -> u64 {
 /// widest layer, three layers of the feed-forward part and a quantised copy of one; the mask of the attention
 /// (a float and a half float per token and place of the window); and twice the logits of each sequence.
 fn compute(shape: &Shape, context: u64, parallel: u64) -> u64 {
+    let per_token = per_token(shape);
+    let activations = per_token.saturating_mul(NUMBER).saturating_mul(BATCH);
+    let mask = context.saturating_mul(BATCH).saturating_mul(NUMBER + CACHE_NUMBER);
+    let logits = shape.vocabulary.saturating_mul(NUMBER).saturating_mul(2).saturating_mul(parallel);
+    [mask, logits, constant(shape)].into_iter().fold(activations, u64::saturating_add)
+}
+
+/// Numbers of a token that are there at once while a layer is computed.
+fn per_token(shape: &Shape) -> u64 {
     let attention = shape
         .layers
         .iter()
         .map(|layer| layer.heads.saturating_mul(layer.key).saturating_add(layer.cached()))
         .max()
         .unwrap_or(0);
-    let per_token = shape
+    shape
         .width
         .saturating_mul(4)
         .saturating_add(shape.feed_forward.saturating_mul(4))
-        .saturating_add(attention);
-    let activations = per_token.saturating_mul(NUMBER).saturating_mul(BATCH);
-    let mask = context.saturating_mul(BATCH).saturating_mul(NUMBER + CACHE_NUMBER);
-    let logits = shape.vocabulary.saturating_mul(NUMBER).saturating_mul(2).saturating_mul(parallel);
-    let vocabulary = shape.vocabulary.saturating_mul(TOKEN_ENTRY);
-    [mask, logits, vocabulary, PROCESS].into_iter().fold(activations, u64::saturating_add)
+        .saturating_add(attention)
+}
+
+/// The vocabulary and the process itself.
+fn constant(shape: &Shape) -> u64 {
+    shape.vocabulary.saturating_mul(TOKEN_ENTRY).saturating_add(PROCESS)
 }
 
 /// `5.1 GiB (weights 4.4, cache 0.6, buffers 0.1)`.

@@ -25,6 +25,10 @@ impl GgufFile {
         self.entry(key, 6, &value.to_le_bytes())
     }
 
+    pub(crate) fn flag(self, key: &str, value: bool) -> Self {
+        self.entry(key, 7, &[u8::from(value)])
+    }
+
     pub(crate) fn numbers(self, key: &str, values: &[i32]) -> Self {
         let mut bytes = 5_u32.to_le_bytes().to_vec();
         bytes.extend((values.len() as u64).to_le_bytes());

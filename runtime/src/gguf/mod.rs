@@ -15,6 +15,7 @@ mod shape;
 mod tensor;
 mod value;
 mod values;
+mod vectors;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -22,9 +23,10 @@ pub(crate) mod fixture;
 pub use adapter::{AdapterFault, AdapterHeader};
 pub use error::GgufError;
 pub use header::Header;
-pub use model::{ModelFault, ModelHeader, Pooling};
+pub use model::{ModelFault, ModelHeader};
 pub use open::{OpenFile, open};
 pub use shape::{LayerShape, Shape};
 pub use tensor::{Tensor, TensorType};
 pub use value::{Value, ValueType};
 pub use values::check_values;
+pub use vectors::Pooling;

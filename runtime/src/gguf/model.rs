@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::vectors::{self, Pooling};
 use super::{Header, Shape, Tensor, Value, ValueType, asserted};
 
 /// llama.cpp's own array size (`LLAMA_MAX_LAYERS`); it aborts beyond.
@@ -57,36 +58,15 @@ pub struct ModelHeader {
     pub shape: Shape,
     /// What a model of embeddings does with the vectors of an input's tokens (`pooling_type`).
     pub pooling: Option<Pooling>,
+    /// Whether it only reads: every token sees the whole input, and there is nothing to continue.
+    pub encoder: bool,
+    /// Whether the vectors of an input need all of it at once.
+    pub whole: bool,
+    /// Numbers in the vector of a token; `None` when the file promises another number than its layers make, which
+    /// llama.cpp would believe and read beyond what was computed.
+    pub vector_width: Option<u64>,
     /// All tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
-}
-
-/// How the vectors of an input's tokens become one, by the numbers that llama.cpp gives them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooling {
-    /// Not at all: the model generates text, or gives a vector per token.
-    None,
-    /// Their mean.
-    Mean,
-    /// The first one's.
-    First,
-    /// The last one's.
-    Last,
-    /// A score of how well two texts fit, not a vector.
-    Rank,
-}
-
-impl Pooling {
-    fn from_number(number: u64) -> Option<Self> {
-        Some(match number {
-            0 => Self::None,
-            1 => Self::Mean,
-            2 => Self::First,
-            3 => Self::Last,
-            4 => Self::Rank,
-            _ => return None,
-        })
-    }
 }
 
 impl ModelHeader {
@@ -108,7 +88,7 @@ impl ModelHeader {
         }
         let number = |name: &str, limit| number(header, format!("{architecture}.{name}"), limit);
         let blocks = number("block_count", BLOCK_LIMIT)?;
-        number("embedding_length", WIDTH_LIMIT)?;
+        let width = number("embedding_length", WIDTH_LIMIT)?;
         let context_length = number("context_length", CONTEXT_LIMIT)?;
         let last_block = format!("blk.{}.", blocks - 1);
         if !header.tensors().keys().any(|name| name.starts_with(&last_block)) {
@@ -116,17 +96,13 @@ impl ModelHeader {
         }
         check_tokenizer(header)?;
         asserted::check(header, architecture, blocks)?;
-        let pooling_key = format!("{architecture}.pooling_type");
-        let pooling = match header.value(&pooling_key).map(Value::as_u64) {
-            None => None,
-            Some(number) => match number.and_then(Pooling::from_number) {
-                None => return Err(ModelFault::Missing(pooling_key)),
-                known => known,
-            },
-        };
+        let vectors = vectors::read(header, architecture, width)?;
         Ok(Self {
             shape: Shape::read(header, architecture, blocks),
-            pooling,
+            pooling: vectors.pooling,
+            encoder: vectors.encoder,
+            whole: vectors.whole,
+            vector_width: vectors.width,
             architecture: architecture.to_owned(),
             name: header.text("general.name").unwrap_or_default().to_owned(),
             chat_template: header.text("tokenizer.chat_template").map(str::to_owned),
@@ -215,15 +191,6 @@ mod tests {
         assert!(matches!(fault, ModelFault::NotAModel(_)), "{fault}");
         let fault = check(model(2).u32("split.count", 3)).unwrap_err();
         assert!(matches!(fault, ModelFault::Split(3)), "{fault}");
-    }
-
-    #[test]
-    fn pooling_is_read_and_an_unknown_kind_is_refused() {
-        let with = |file: GgufFile| check(file.texts("tokenizer.ggml.tokens", &["a"]));
-        assert_eq!(with(model(2)).unwrap().pooling, None);
-        assert_eq!(with(model(2).u32("llama.pooling_type", 2)).unwrap().pooling, Some(Pooling::First));
-        let fault = with(model(2).u32("llama.pooling_type", 77)).unwrap_err();
-        assert!(matches!(fault, ModelFault::Missing(_)), "{fault}");
     }
 
     #[test]

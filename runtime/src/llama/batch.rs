@@ -36,15 +36,22 @@ pub(super) struct Entry {
     pub(super) logits: Logits,
 }
 
-/// At most [`BATCH`] tokens. Where they stand in their sequences the context knows.
+/// At most [`BATCH`] tokens, or as many as another kind of context was made for. Where they stand in their sequences
+/// the context knows.
 #[derive(Debug)]
 pub(crate) struct Batch {
     entries: Vec<Entry>,
+    most: usize,
 }
 
 impl Batch {
     pub(crate) fn new() -> Self {
-        Self { entries: Vec::with_capacity(BATCH) }
+        Self::of(BATCH)
+    }
+
+    /// Of at most so many tokens.
+    pub(crate) fn of(most: usize) -> Self {
+        Self { entries: Vec::with_capacity(most), most }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -60,7 +67,7 @@ impl Batch {
         logits: Logits,
     ) -> Result<Output, LlamaError> {
         let place = self.entries.len();
-        if place >= BATCH {
+        if place >= self.most {
             return Err(LlamaError::Batch(place + 1));
         }
         self.entries.push(Entry { sequence, token: token.0, logits });

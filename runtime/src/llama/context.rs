@@ -32,6 +32,26 @@ pub(crate) struct ContextSettings {
     /// Sequences there are.
     pub(crate) parallel: u16,
     pub(crate) threads: u32,
+    pub(crate) purpose: Purpose,
+}
+
+/// What is read from a context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Logits, after one token of each sequence.
+    Text,
+    /// A vector of every token; at most so many tokens are computed at once.
+    Vectors(u32),
+}
+
+impl Purpose {
+    /// Tokens of a batch.
+    fn batch(self) -> u32 {
+        match self {
+            Self::Text => BATCH as u32,
+            Self::Vectors(tokens) => tokens.max(1),
+        }
+    }
 }
 
 /// Asked now and then while a batch is computed: true gives it up.
@@ -43,6 +63,9 @@ pub(crate) struct Context {
     /// Tokens of each sequence.
     lengths: Vec<usize>,
     capacity: usize,
+    purpose: Purpose,
+    /// Tokens of one batch that may have an outcome.
+    most_outputs: usize,
     /// For each token of the last batch, whether it has logits.
     outputs: Vec<bool>,
     arrays: Arrays,
@@ -70,12 +93,25 @@ impl Context {
         // SAFETY: returns a plain struct.
         let mut parameters = unsafe { sys::llama_context_default_params() };
         parameters.n_ctx = settings.tokens.saturating_mul(parallel);
-        parameters.n_batch = BATCH as u32;
-        // Computed at once; half a batch is as fast on a CPU and takes half the memory for the attention.
-        parameters.n_ubatch = BATCH as u32 / 2;
+        parameters.n_batch = settings.purpose.batch();
         parameters.n_seq_max = parallel;
-        // Only the last token of each sequence has logits: the buffer for more would be 100 MB and larger.
-        parameters.n_outputs_max = parallel;
+        let most_outputs = match settings.purpose {
+            Purpose::Text => {
+                // Computed at once; half a batch is as fast on a CPU and takes half the memory for the attention.
+                parameters.n_ubatch = BATCH as u32 / 2;
+                // Only the last token of each sequence has logits: the buffer for more would be 100 MB and larger.
+                parallel
+            }
+            Purpose::Vectors(_) => {
+                // At once: where a token sees those behind it, the library aborts otherwise.
+                parameters.n_ubatch = parameters.n_batch;
+                parameters.embeddings = true;
+                // Whoever reads the vectors makes one of them: the library can only do it within one batch.
+                parameters.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+                parameters.n_batch.max(parallel)
+            }
+        };
+        parameters.n_outputs_max = most_outputs;
         parameters.n_threads = threads;
         parameters.n_threads_batch = threads;
         parameters.kv_unified = false;
@@ -95,7 +131,9 @@ impl Context {
             lengths: vec![0; usize::from(settings.parallel.max(1))],
             // The library rounds up; the window is what was asked for.
             capacity: made.min(settings.tokens) as usize,
-            outputs: Vec::with_capacity(BATCH),
+            purpose: settings.purpose,
+            most_outputs: most_outputs as usize,
+            outputs: Vec::with_capacity(settings.purpose.batch() as usize),
             arrays: Arrays::default(),
             adapter: None,
             model: Arc::clone(model),
@@ -218,11 +256,11 @@ impl Context {
     /// The batch as C wants it, each token at the end of its sequence.
     fn lay_out(&mut self, entries: &[Entry]) -> Result<(), LlamaError> {
         let refused = LlamaError::Batch(entries.len());
-        if entries.is_empty() || entries.len() > BATCH {
+        if entries.is_empty() || entries.len() > self.purpose.batch() as usize {
             return Err(refused);
         }
         let wanted = entries.iter().filter(|entry| entry.logits == Logits::Wanted).count();
-        if wanted > self.lengths.len() {
+        if wanted > self.most_outputs {
             return Err(refused);
         }
         let arrays = &mut self.arrays;
@@ -275,7 +313,7 @@ impl Context {
 
     /// One number per token of the vocabulary, for the token that comes behind one of the last batch's.
     pub(crate) fn logits(&self, output: Output) -> Result<&[f32], LlamaError> {
-        if !self.outputs.get(output.0).is_some_and(|wanted| *wanted) {
+        if self.purpose != Purpose::Text || !self.outputs.get(output.0).is_some_and(|wanted| *wanted) {
             return Err(LlamaError::NoLogits);
         }
         let place = i32::try_from(output.0).map_err(|_| LlamaError::NoLogits)?;
@@ -287,6 +325,22 @@ impl Context {
         // SAFETY: a row of logits has one entry per token of the vocabulary and is valid until the next
         // decode, which needs `&mut self`.
         Ok(unsafe { slice::from_raw_parts(logits, self.model.vocabulary_size()) })
+    }
+
+    /// The vector of one of the last batch's tokens.
+    pub(crate) fn vector(&self, output: Output) -> Result<&[f32], LlamaError> {
+        if self.purpose == Purpose::Text || !self.outputs.get(output.0).is_some_and(|wanted| *wanted) {
+            return Err(LlamaError::NoVector);
+        }
+        let place = i32::try_from(output.0).map_err(|_| LlamaError::NoVector)?;
+        // SAFETY: `raw` is a live context that makes vectors, and its last batch has one at that place.
+        let vector = unsafe { sys::llama_get_embeddings_ith(self.raw.as_ptr(), place) };
+        if vector.is_null() {
+            return Err(LlamaError::NoVector);
+        }
+        // SAFETY: the library keeps vectors of this width one after the other, and they are valid until the next
+        // decode, which needs `&mut self`.
+        Ok(unsafe { slice::from_raw_parts(vector, self.model.vector_width()) })
     }
 
     /// Records how long a restored sequence is.

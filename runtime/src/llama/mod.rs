@@ -17,7 +17,7 @@ mod vocabulary;
 
 pub(crate) use adapter::Adapter;
 pub(crate) use batch::{BATCH, Batch, Logits, Output, Sequence};
-pub(crate) use context::{Context, ContextSettings};
+pub(crate) use context::{Context, ContextSettings, Purpose};
 pub(crate) use model::{Model, Weights};
 pub(crate) use sampler::{Penalties, Random, Sampler, SamplerSettings};
 pub(crate) use saved::SavedSequence;
@@ -46,6 +46,8 @@ pub(crate) enum LlamaError {
     State,
     #[error("there are no logits to sample from")]
     NoLogits,
+    #[error("there is no vector of that token")]
+    NoVector,
     #[error("a sampler could not be made")]
     Sampler,
 }

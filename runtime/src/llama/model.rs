@@ -69,6 +69,12 @@ impl Model {
         unsafe { sys::llama_model_n_params(self.raw.as_ptr()) }
     }
 
+    /// Numbers in the vector of a token.
+    pub(crate) fn vector_width(&self) -> usize {
+        // SAFETY: `raw` is a live model.
+        usize::try_from(unsafe { sys::llama_model_n_embd_out(self.raw.as_ptr()) }).unwrap_or(0)
+    }
+
     pub(crate) fn layers(&self) -> u32 {
         // SAFETY: `raw` is a live model.
         unsafe { sys::llama_model_n_layer(self.raw.as_ptr()) }.unsigned_abs()

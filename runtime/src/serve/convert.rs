@@ -6,14 +6,23 @@ use synesis_proto::runtime::v1 as wire;
 
 use crate::constraint::Source;
 use crate::engine::{
-    AdapterChoice, Batching, Delta, EngineError, Event, FinishReason, Generate, Load, LoadModel, ModelInfo,
-    Sampling, Start, Summary, TokenLogprob, Warmed,
+    AdapterChoice, Batching, Delta, Embeddings, EngineError, Event, FinishReason, Generate, Load, LoadModel,
+    Method, ModelInfo, Sampling, Start, Summary, TokenLogprob, Vector, Warmed,
 };
 use crate::gguf::AdapterHeader;
 use crate::llama::Weights;
 use crate::prompt::{Chat, Input, Message, PromptError};
 
+/// How long the context for vectors is kept unused: making it again takes a fraction of a second.
+const VECTORS_IDLE: Duration = Duration::from_secs(300);
+
 pub(super) fn load_model(request: wire::LoadModelRequest) -> LoadModel {
+    let embeddings = match request.embeddings() {
+        wire::Embeddings::Auto => Embeddings::Declared,
+        wire::Embeddings::Mean => Embeddings::By(Method::Mean),
+        wire::Embeddings::Last => Embeddings::By(Method::Last),
+        wire::Embeddings::Off => Embeddings::Off,
+    };
     LoadModel {
         path: request.path.into(),
         context_tokens: (request.context_tokens > 0).then_some(request.context_tokens),
@@ -24,6 +33,11 @@ pub(super) fn load_model(request: wire::LoadModelRequest) -> LoadModel {
         prefix_cache: request.prefix_cache_bytes,
         weights: if request.check_tensors { Weights::Checked } else { Weights::Trusted },
         queue: (request.queue > 0).then_some(request.queue),
+        embeddings,
+        vectors_idle: match request.embeddings_idle_ms {
+            0 => VECTORS_IDLE,
+            milliseconds => Duration::from_millis(milliseconds.into()),
+        },
     }
 }
 
@@ -38,6 +52,7 @@ pub(super) fn health(load: Load, resident_bytes: u64) -> wire::HealthReply {
         parallel: count(load.parallel),
         stalled_ms: milliseconds(load.stalled),
         expected_wait_ms: milliseconds(load.expected_wait),
+        vector_bytes: load.vector_bytes,
     }
 }
 
@@ -57,6 +72,8 @@ pub(super) fn model_info(info: ModelInfo) -> wire::ModelInfo {
         memory_bytes: info.memory_bytes,
         makes_embeddings: info.makes_embeddings,
         template_takes_tools: info.template_takes_tools,
+        embeddings_only: !info.writes_text,
+        embedding_width: count(info.vector_width),
     }
 }
 
@@ -111,6 +128,10 @@ pub(super) fn warm(request: wire::WarmRequest) -> Result<(Input, Option<AdapterC
         None => return Err(PromptError::Empty.into()),
     };
     Ok((input, adapter(request.adapter_id, request.adapter_scale)))
+}
+
+pub(super) fn embedding(vector: Vector) -> wire::Embedding {
+    wire::Embedding { values: vector.values, tokens: count(vector.tokens) }
 }
 
 pub(super) fn warmed(warmed: Warmed) -> wire::WarmReply {

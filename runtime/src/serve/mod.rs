@@ -53,13 +53,16 @@ pub async fn serve(stream: std::os::unix::net::UnixStream) -> Result<(), ServeEr
     let connection = Connection::new(stream, gone.clone().drop_guard());
     let incoming = stream::once(async { Ok::<_, io::Error>(connection) }).chain(stream::pending());
     let server = Server::builder()
-        .add_service(RuntimeServer::new(Service::new(engine)))
+        .add_service(RuntimeServer::new(Service::new(engine.clone())))
         .serve_with_incoming_shutdown(incoming, gone.cancelled_owned());
 
     tracing::info!("serving");
+    // It goes with the server, as its handle keeps the engine's thread alive.
+    let tidy = async move { engine.keep_tidy().await };
     let outcome = tokio::select! {
         outcome = server => outcome.map_err(ServeError::Transport),
         _ = &mut engine_ended => return Err(ServeError::EngineLost),
+        () = tidy => return Err(ServeError::EngineLost),
     };
     // The server is gone and with it every handle of the engine: its thread stops after the current token.
     tracing::info!("the parent has closed the connection");

@@ -49,9 +49,22 @@ fn problem(error: &EngineError) -> Problem {
             reason::CONSTRAINT_INVALID,
             "use a simpler JSON schema or grammar, or ask without one",
         ),
-        E::NoEmbeddings => {
-            (Code::FailedPrecondition, reason::NO_EMBEDDINGS, "load a model that is made for embeddings")
-        }
+        E::NoEmbeddings => (
+            Code::FailedPrecondition,
+            reason::NO_EMBEDDINGS,
+            "load a model that is made for embeddings, or set model.embeddings to \"mean\" or \"last\" to have them of any",
+        ),
+        E::WritesNothing => (Code::FailedPrecondition, reason::UNSUPPORTED, "load a model that writes text"),
+        E::InputTooLong { .. } => (
+            Code::InvalidArgument,
+            reason::PROMPT_TOO_LONG,
+            "cut the input into shorter ones, or load the model with a larger context",
+        ),
+        E::VectorsTooLarge(_) => (
+            Code::ResourceExhausted,
+            reason::MODEL_TOO_LARGE,
+            "send shorter inputs, or load the model with a smaller context or fewer parallel sequences",
+        ),
         E::ModelUnreadable(fault) => {
             (file_code(fault), reason::MODEL_INVALID, "check the path, or get the file again")
         }

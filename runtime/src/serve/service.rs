@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::problem::status;
 use super::{convert, files, memory};
-use crate::engine::{Engine, EngineError};
+use crate::engine::Engine;
 
 /// The service; owns the only handle of the engine.
 pub(super) struct Service {
@@ -83,8 +83,14 @@ impl Runtime for Service {
         Ok(Response::new(convert::warmed(warmed)))
     }
 
-    async fn embed(&self, _: Request<wire::EmbedRequest>) -> Result<Response<wire::EmbedReply>, Status> {
-        Err(status(EngineError::NoEmbeddings))
+    async fn embed(
+        &self,
+        request: Request<wire::EmbedRequest>,
+    ) -> Result<Response<wire::EmbedReply>, Status> {
+        let wire::EmbedRequest { inputs, owner } = request.into_inner();
+        let vectors = self.engine.embed(inputs, owner).await.map_err(status)?;
+        let embeddings = vectors.into_iter().map(convert::embedding).collect();
+        Ok(Response::new(wire::EmbedReply { embeddings }))
     }
 
     async fn count_tokens(

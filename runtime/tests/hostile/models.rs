@@ -84,6 +84,18 @@ const CASES: &[Case] = &[
     }),
     ("experts that are not there", "expert_count", |file| file.entry("llama.expert_count", U32, &[255; 4])),
     ("an unknown pooling", "pooling_type", |file| file.entry("llama.pooling_type", U32, &[9, 0, 0, 0])),
+    ("a pooling that is a text", "pooling_type", |file| {
+        file.entry("llama.pooling_type", STRING, &sized("mean"))
+    }),
+    ("a pooling of a classifier nobody knows", "pooling_type", |file| {
+        file.entry("llama.classifier.pooling_type", U32, &[255; 4]);
+    }),
+    ("a direction of reading that is a number", "attention.causal", |file| {
+        file.entry("llama.attention.causal", U32, &[0; 4]);
+    }),
+    ("a width of vectors that is a text", "embedding_length_out", |file| {
+        file.entry("llama.embedding_length_out", STRING, &sized("576"));
+    }),
     ("one part of several", "parts", |file| file.entry("split.count", 2, &[3, 0])),
     ("no vocabulary", "no vocabulary", |file| file.behind("tokenizer.ggml.model", 4, &sized("none"))),
     ("a vocabulary of an unknown kind", "cannot be loaded", |file| {

@@ -75,7 +75,7 @@ impl Runtime {
         let child = Command::new(env!("CARGO_BIN_EXE_synesis-runtime"))
             .args(words)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .env("GOMP_SPINCOUNT", "1000")
+            .env("GOMP_SPINCOUNT", "10000")
             .env("GGML_NO_BACKTRACE", "1")
             .env("SYNESIS_LOG", "warn")
             .kill_on_drop(true)

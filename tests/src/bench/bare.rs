@@ -1,13 +1,11 @@
 //! Bare llama.cpp in a process of its own: the bench target `bare` of synesis-runtime, which alone may link it.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cargo_metadata::Message;
 use serde_json::{Value, json};
 
+use super::built::built;
 use super::{CONTEXT_TOKENS, THREADS};
 use crate::models::{SMOLLM, model};
 
@@ -22,17 +20,13 @@ impl Bare {
     /// # Panics
     /// When there is none.
     pub(super) fn built(messages: &Path) -> Self {
-        let hint = "start the bench with `make bench-runtime`, which builds it";
-        let file =
-            File::open(messages).unwrap_or_else(|error| panic!("{}: {error}; {hint}", messages.display()));
-        let program = Message::parse_stream(BufReader::new(file))
-            .map(|message| message.expect("cargo speaks its own format"))
-            .find_map(|message| match message {
-                Message::CompilerArtifact(artifact) if artifact.target.name == "bare" => artifact.executable,
-                _ => None,
-            });
-        let program = program.unwrap_or_else(|| panic!("{} names no `bare`; {hint}", messages.display()));
-        Self(program.into_std_path_buf())
+        let program = built(messages, "bare").unwrap_or_else(|| {
+            panic!(
+                "{} names no `bare`; start the bench with `make bench-runtime`, which builds it",
+                messages.display()
+            )
+        });
+        Self(program)
     }
 
     /// One greedy generation in a new process: what it printed.

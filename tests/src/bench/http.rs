@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// An answer that is being read.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     /// Just before the request was sent, on a connection that was already open.
-    pub(super) sent: Instant,
+    pub(crate) sent: Instant,
     body: Incoming,
     buffer: Vec<u8>,
     /// Moves the bytes; ends with us.
@@ -24,7 +24,7 @@ pub(super) struct Lines {
 ///
 /// # Panics
 /// When nothing answers there, or it answers with anything but 200.
-pub(super) async fn post(address: &str, path: &str, body: &Value) -> Lines {
+pub(crate) async fn post(address: &str, path: &str, body: &Value) -> Lines {
     let stream = TcpStream::connect(address).await.expect("the peer listens");
     stream.set_nodelay(true).expect("a TCP socket");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
@@ -56,7 +56,7 @@ pub(super) async fn post(address: &str, path: &str, body: &Value) -> Lines {
 
 impl Lines {
     /// The next line without its end; none at the end of the answer.
-    pub(super) async fn next(&mut self) -> Option<String> {
+    pub(crate) async fn next(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=at).collect();
@@ -74,7 +74,7 @@ impl Lines {
     }
 
     /// The next server-sent event that is JSON; none at the end of the answer.
-    pub(super) async fn next_event(&mut self) -> Option<Value> {
+    pub(crate) async fn next_event(&mut self) -> Option<Value> {
         while let Some(line) = self.next().await {
             match line.strip_prefix("data: ") {
                 Some("[DONE]") | None => {}

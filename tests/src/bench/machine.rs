@@ -19,7 +19,7 @@ pub fn machine() -> String {
 }
 
 /// The load average of the last minute.
-pub(super) fn load() -> String {
+pub(crate) fn load() -> String {
     let all = read_to_string("/proc/loadavg").unwrap_or_default();
     all.split(' ').next().unwrap_or("unknown").to_owned()
 }

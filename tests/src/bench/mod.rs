@@ -4,17 +4,18 @@
 mod adapters;
 mod answer;
 mod bare;
+pub(crate) mod built;
 mod burst;
-mod http;
-mod machine;
+pub(crate) mod http;
+pub(crate) mod machine;
 mod ours;
 mod peer;
 mod prompts;
 mod report;
 mod rivals;
 pub mod rows;
-mod statistics;
-mod usage;
+pub(crate) mod statistics;
+pub(crate) mod usage;
 
 pub use answer::{Answer, Question, Side};
 pub use machine::machine;

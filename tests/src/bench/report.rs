@@ -15,6 +15,8 @@ pub enum Goal {
     RatioAtMost(f64),
     /// `ours` is below this, in the row's unit.
     Under(f64),
+    /// Nothing is promised; the figure is there to understand the others.
+    Shown,
 }
 
 /// One comparison.
@@ -46,6 +48,7 @@ impl Row {
             Goal::RatioAtLeast(least) => self.ratio().map(|ratio| ratio >= least),
             Goal::RatioAtMost(most) => self.ratio().map(|ratio| ratio <= most),
             Goal::Under(limit) => Some(self.ours < limit),
+            Goal::Shown => None,
         }
     }
 
@@ -54,6 +57,7 @@ impl Row {
             Goal::RatioAtLeast(least) => format!("ratio >= {least}"),
             Goal::RatioAtMost(most) => format!("ratio <= {most}"),
             Goal::Under(limit) => format!("< {limit} {}", self.unit),
+            Goal::Shown => "-".to_owned(),
         }
     }
 
@@ -179,6 +183,12 @@ mod tests {
         assert_eq!(row(19.9, None, Goal::Under(20.0)).holds(), Some(true));
         assert_eq!(row(20.0, None, Goal::Under(20.0)).holds(), Some(false));
         assert_eq!(row(1.0, None, Goal::RatioAtLeast(1.0)).holds(), None);
+    }
+
+    #[test]
+    fn a_figure_without_a_promise_keeps_none() {
+        assert_eq!(row(1.0, Some(2.0), Goal::Shown).holds(), None);
+        assert_eq!(row(1.0, Some(2.0), Goal::Shown).ratio(), Some(0.5));
     }
 
     #[test]

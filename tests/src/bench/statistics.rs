@@ -4,7 +4,7 @@
 ///
 /// # Panics
 /// Without a value.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     let middle = sorted.len() / 2;
     if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) }
@@ -14,7 +14,7 @@ pub(super) fn median(values: &[f64]) -> f64 {
 ///
 /// # Panics
 /// Without a value.
-pub(super) fn percentile(values: &[f64], share: f64) -> f64 {
+pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
     let sorted = sorted(values);
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
@@ -29,7 +29,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
 
 /// Measures two sides `times` times, in turns, and each first every other time: what drifts (clock, heat, a
 /// neighbour) then falls on both.
-pub(super) async fn in_turns(
+pub(crate) async fn in_turns(
     times: usize,
     mut ours: impl AsyncFnMut(usize) -> f64,
     mut theirs: impl AsyncFnMut(usize) -> f64,

@@ -10,7 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 ///
 /// # Panics
 /// When there is no such process.
-pub(super) fn cpu(id: u32) -> Duration {
+pub(crate) fn cpu(id: u32) -> Duration {
     let stat = read_to_string(format!("/proc/{id}/stat")).expect("the process lives");
     // After "pid (comm) ": state is field 3 of proc(5), utime 14, stime 15.
     let (_, fields) = stat.rsplit_once(") ").expect("proc(5)");
@@ -21,7 +21,7 @@ pub(super) fn cpu(id: u32) -> Duration {
 }
 
 /// CPU time of the children that this process has waited for.
-pub(super) fn cpu_of_ended_children() -> Duration {
+pub(crate) fn cpu_of_ended_children() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("it has no way to fail");
     let part = |time: nix::sys::time::TimeVal| {
         Duration::from_secs(time.tv_sec().unsigned_abs())
@@ -34,8 +34,30 @@ pub(super) fn cpu_of_ended_children() -> Duration {
 ///
 /// # Panics
 /// When there is no such process.
-pub(super) fn peak_resident(id: u32) -> u64 {
+pub(crate) fn peak_resident(id: u32) -> u64 {
     let status = read_to_string(format!("/proc/{id}/status")).expect("the process lives");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("proc(5)");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("proc(5)") * 1024
+}
+
+/// Memory that process `id` has to itself or shares fairly (proportional set size), and what of it is its own data.
+///
+/// # Panics
+/// When there is no such process.
+pub(crate) fn memory(id: u32) -> Memory {
+    let rollup = read_to_string(format!("/proc/{id}/smaps_rollup")).expect("the process lives");
+    let bytes = |name: &str| {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name)).expect("proc(5)");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("proc(5)") * 1024
+    };
+    Memory { whole: bytes("Pss:"), data: bytes("Pss_Anon:") }
+}
+
+/// In bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Everything, program text included.
+    pub(crate) whole: u64,
+    /// Heap and stacks.
+    pub(crate) data: u64,
 }

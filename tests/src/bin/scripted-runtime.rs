@@ -10,6 +10,7 @@
 //!   "architecture": "script",
 //!   "parallel": 1,
 //!   "embeddings": [ 0.6, 0.8 ],
+//!   "embeddings_only": false,
 //!   "answers": [ { "match": "part of the prompt", "say": ["Hel", "lo"], "samples": ["Hi"],
 //!                  "logprob": -0.1, "busy_ms": 1500, "wait_after": 1, "wait_on": "/path/of/a/fifo",
 //!                  "then": "finish | abort | hang" } ] }
@@ -138,7 +139,8 @@ impl Runtime for Scripted {
         fitting(&memory)?;
         let parallel = script["parallel"].as_u64().map_or(request.parallel.max(1), |many| many as u32);
         let architecture = architecture_of(&script);
-        let makes_embeddings = script["embeddings"].is_array();
+        let vector = script["embeddings"].as_array().map_or(0, |values| values.len() as u32);
+        let embeddings_only = script["embeddings_only"] == true;
         let mut state = self.state();
         state.script = Some(script);
         state.parallel = parallel;
@@ -155,8 +157,10 @@ impl Runtime for Scripted {
             threads: 1,
             parallel,
             memory_bytes: memory.total,
-            makes_embeddings,
+            makes_embeddings: vector > 0,
             template_takes_tools: false,
+            embeddings_only,
+            embedding_width: vector,
         }))
     }
 

@@ -111,6 +111,8 @@ impl GatewayAdmin for AdminService {
         // First the store, then the connections: a device that comes in between is turned away by the store.
         self.services.plane.revoke(device).await.map_err(|error| refuse(&error))?;
         let was_connected = self.services.live.revoke(device);
+        // Those that nobody reads at the moment too.
+        self.services.answers.revoke(device);
         tracing::info!(%device, was_connected, "device revoked");
         Ok(Response::new(v1::RevokeDeviceReply { was_connected }))
     }

@@ -27,11 +27,20 @@ pub(crate) fn run(file: &Path) -> Result<(), Failure> {
             version = env!("CARGO_PKG_VERSION"),
             "starting"
         );
-        bound
-            .run(async move {
-                let signal = shutdown.requested().await;
-                tracing::info!(%signal, "stopping");
-            })
-            .await
+        // The same listener waits for both: another one would hear the first signal twice.
+        let (first, stopping) = tokio::sync::oneshot::channel();
+        let stop = async move {
+            let signal = shutdown.requested().await;
+            tracing::info!(%signal, "stopping");
+            // Only a gateway that is gone already does not listen.
+            let _ = first.send(shutdown);
+        };
+        let now = async move {
+            match stopping.await {
+                Ok(mut again) => drop(again.requested().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        bound.run(stop, now).await
     })
 }

@@ -1,14 +1,21 @@
 //! From what was written to what is meant: every rule that a single key cannot express, checked once.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::Url;
 use synesis_ledger::{NanoUsd, Price};
 
 use super::error::{ConfigError, nearest};
-use super::raw::{Raw, RawKind, RawPrice, RawProvider};
+use super::limits::http_listen;
+use super::raw::{Raw, RawAdapters, RawKind, RawPrice, RawProvider, RawResume};
 use super::{Config, HttpProvider, Log, ProviderConfig, RuntimeProvider};
+use crate::adapters;
+use crate::answers::{Limits, Settings};
+use crate::control_plane::AdapterQuota;
+use crate::duration;
 
 /// Where the two public APIs are.
 const OPENAI: &str = "https://api.openai.com/v1";
@@ -19,15 +26,13 @@ const PARALLEL: u32 = 4;
 /// Each takes the memory of a whole context.
 const MOST_PARALLEL: u32 = 64;
 
+/// Adapters of one account, however small they are.
+const MOST_ADAPTERS: u64 = 1_000;
+
 /// Checks `raw`; relative paths are meant relative to `folder`.
 pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
-    let listen = raw.listen.parse().map_err(|_| {
-        ConfigError::bad(
-            "listen",
-            format!("{:?} is not an address and a port", raw.listen),
-            "write an IP address and a port, for example \"0.0.0.0:4433\" or \"[::]:4433\"",
-        )
-    })?;
+    let listen = address("listen", &raw.listen, 4433)?;
+    let listen_tcp = raw.listen_tcp.as_deref().map(|text| address("listen_tcp", text, 443)).transpose()?;
     let trust_domain_ok = !raw.trust_domain.is_empty()
         && raw.trust_domain.len() <= 255
         && raw
@@ -53,18 +58,93 @@ pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
     if raw.public_url.as_deref().is_some_and(|url| url.trim().is_empty()) {
         return Err(ConfigError::bad("public_url", "it is empty", "write HOST:PORT, or remove the key"));
     }
+    let store_dir = folder.join(raw.store.dir);
+    let resume = resume(&raw.resume, &store_dir)?;
     Ok(Config {
         listen,
+        listen_tcp,
         admin_socket: folder.join(raw.admin_socket),
-        store_dir: folder.join(raw.store.dir),
+        store_dir,
         pki_dir: folder.join(raw.pki.dir),
         public_url: raw.public_url,
         trust_domain: raw.trust_domain,
         default_model,
+        resume,
         log: Log { format: raw.log.format, level: raw.log.level },
+        limits: raw.limits.check()?,
+        drain: raw.drain.check()?,
+        gateway_number: raw.gateway_number,
+        reconnect_window: raw.reconnect_window.0,
+        http_listen: http_listen(raw.http_listen.as_deref(), raw.http_allow_remote)?,
         providers,
         prices,
+        adapters: adapters(&raw.adapters)?,
     })
+}
+
+fn address(key: &str, text: &str, port: u16) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        ConfigError::bad(
+            key,
+            format!("{text:?} is not an address and a port"),
+            format!("write an IP address and a port, for example \"0.0.0.0:{port}\" or \"[::]:{port}\""),
+        )
+    })
+}
+
+/// Where finished answers are, below the store.
+const SPOOL: &str = "answers";
+/// An answer has to have room for two of its largest frames.
+const LEAST_ANSWER: u64 = 2 << 20;
+/// Ends of frames are counted in 32 bits.
+const MOST_ANSWER: u64 = 1 << 30;
+
+fn resume(raw: &RawResume, store: &Path) -> Result<Settings, ConfigError> {
+    let time = |key: &str, text: &str, most: Duration| {
+        let time = duration::parse(text).ok().filter(|time| *time <= most);
+        time.ok_or_else(|| {
+            ConfigError::bad(
+                format!("resume.{key}"),
+                format!("{text:?} is no time"),
+                format!(
+                    "write a number with s, m, h or d, {} s at most, for example \"60s\"",
+                    most.as_secs()
+                ),
+            )
+        })
+    };
+    let bytes = |key: &str, bytes: u64, least: u64, most: u64| {
+        let fits = (least..=most).contains(&bytes).then(|| usize::try_from(bytes).ok()).flatten();
+        fits.ok_or_else(|| {
+            ConfigError::bad(
+                format!("resume.{key}"),
+                format!("{bytes} bytes are not possible"),
+                format!("write {least} to {most}"),
+            )
+        })
+    };
+    let answer = bytes("answer_bytes", raw.answer_bytes, LEAST_ANSWER, MOST_ANSWER)?;
+    Ok(Settings {
+        grace: time("grace", &raw.grace, Duration::from_secs(600))?,
+        keep: time("keep", &raw.keep, Duration::from_secs(24 * 3600))?,
+        limits: Limits { answer, total: bytes("total_bytes", raw.total_bytes, raw.answer_bytes, 1 << 40)? },
+        spool: store.join(SPOOL),
+    })
+}
+
+fn adapters(raw: &RawAdapters) -> Result<adapters::Limits, ConfigError> {
+    if raw.quota_bytes < raw.max_bytes {
+        return Err(ConfigError::bad(
+            "adapters.quota_bytes",
+            format!(
+                "an account may keep {} bytes, and one adapter may take {}",
+                raw.quota_bytes, raw.max_bytes
+            ),
+            "raise it, or lower adapters.max_bytes",
+        ));
+    }
+    let quota = AdapterQuota { bytes: raw.quota_bytes, entries: MOST_ADAPTERS };
+    Ok(adapters::Limits { max_bytes: raw.max_bytes, quota })
 }
 
 fn prices(raw: &[RawPrice]) -> Result<BTreeMap<String, Price>, ConfigError> {

@@ -2,18 +2,27 @@
 
 mod check;
 mod decimal;
+mod duration;
 mod error;
 mod layers;
+mod limits;
 mod raw;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::Url;
 use synesis_ledger::Price;
 
+use crate::adapters::Limits;
+use crate::answers::Settings;
+
 pub(crate) use error::ConfigError;
+pub(crate) use limits::Drain;
+
+use crate::limits::Rules;
 
 /// The trust domain of a gateway that was not told another.
 pub(crate) const DEFAULT_TRUST_DOMAIN: &str = "synesis.internal";
@@ -24,6 +33,8 @@ pub(crate) const DEFAULT_TRUST_DOMAIN: &str = "synesis.internal";
 pub(crate) struct Config {
     /// Where devices connect (UDP).
     pub(crate) listen: SocketAddr,
+    /// Where devices connect that UDP does not let through (TCP).
+    pub(crate) listen_tcp: Option<SocketAddr>,
     pub(crate) admin_socket: PathBuf,
     pub(crate) store_dir: PathBuf,
     pub(crate) pki_dir: PathBuf,
@@ -33,8 +44,25 @@ pub(crate) struct Config {
     /// Absent only when there is no provider.
     pub(crate) default_model: Option<String>,
     pub(crate) log: Log,
+    pub(crate) resume: Settings,
+    pub(crate) limits: Rules,
+    pub(crate) drain: Drain,
+    /// What its connection ids carry; absent: drawn from its key.
+    pub(crate) gateway_number: Option<u16>,
+    /// In which devices come back when this gateway was lost, when there are many.
+    pub(crate) reconnect_window: Duration,
+    /// Where `/ready` and `/metrics` are; absent: nowhere.
+    pub(crate) http_listen: Option<SocketAddr>,
     pub(crate) providers: Vec<ProviderConfig>,
     pub(crate) prices: BTreeMap<String, Price>,
+    pub(crate) adapters: Limits,
+}
+
+impl Config {
+    /// Where the adapters of all accounts are.
+    pub(crate) fn adapters_dir(&self) -> PathBuf {
+        self.store_dir.join("adapters")
+    }
 }
 
 /// How the log is written.
@@ -134,6 +162,12 @@ pub(crate) fn load(file: &Path) -> Result<Config, ConfigError> {
     let raw = layers::read(file)?;
     let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     check::check(raw, folder)
+}
+
+/// The limits of a configuration that does not mention them.
+#[cfg(test)]
+pub(crate) fn default_limits() -> Rules {
+    limits::RawLimits::default().check().unwrap()
 }
 
 #[cfg(test)]

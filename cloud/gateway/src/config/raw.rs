@@ -1,16 +1,20 @@
 //! The configuration as it is written: every key the files may have, with its default.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::decimal::UsdText;
+use super::duration::DurationText;
+use super::limits::{RawDrain, RawLimits};
 use super::{DEFAULT_TRUST_DOMAIN, LogFormat, Sandbox};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
     pub(super) listen: String,
+    pub(super) listen_tcp: Option<String>,
     pub(super) admin_socket: PathBuf,
     pub(super) public_url: Option<String>,
     pub(super) trust_domain: String,
@@ -18,6 +22,14 @@ pub(super) struct Raw {
     pub(super) store: RawStore,
     pub(super) pki: RawPki,
     pub(super) log: RawLog,
+    pub(super) resume: RawResume,
+    pub(super) limits: RawLimits,
+    pub(super) drain: RawDrain,
+    pub(super) gateway_number: Option<u16>,
+    pub(super) reconnect_window: DurationText,
+    pub(super) http_listen: Option<String>,
+    pub(super) http_allow_remote: bool,
+    pub(super) adapters: RawAdapters,
     pub(super) providers: Vec<RawProvider>,
     pub(super) prices: Vec<RawPrice>,
 }
@@ -26,6 +38,7 @@ impl Default for Raw {
     fn default() -> Self {
         Self {
             listen: "0.0.0.0:4433".to_owned(),
+            listen_tcp: None,
             admin_socket: "/run/synesis-gateway/admin.sock".into(),
             public_url: None,
             trust_domain: DEFAULT_TRUST_DOMAIN.to_owned(),
@@ -33,6 +46,14 @@ impl Default for Raw {
             store: RawStore::default(),
             pki: RawPki::default(),
             log: RawLog::default(),
+            resume: RawResume::default(),
+            limits: RawLimits::default(),
+            drain: RawDrain::default(),
+            gateway_number: None,
+            reconnect_window: DurationText(Duration::from_secs(10)),
+            http_listen: None,
+            http_allow_remote: false,
+            adapters: RawAdapters::default(),
             providers: Vec::new(),
             prices: Vec::new(),
         }
@@ -73,6 +94,34 @@ pub(super) struct RawLog {
 impl Default for RawLog {
     fn default() -> Self {
         Self { format: LogFormat::Auto, level: "info".to_owned() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawResume {
+    pub(super) grace: String,
+    pub(super) keep: String,
+    pub(super) answer_bytes: u64,
+    pub(super) total_bytes: u64,
+}
+
+impl Default for RawResume {
+    fn default() -> Self {
+        Self { grace: "60s".to_owned(), keep: "10m".to_owned(), answer_bytes: 4 << 20, total_bytes: 64 << 20 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAdapters {
+    pub(super) max_bytes: u64,
+    pub(super) quota_bytes: u64,
+}
+
+impl Default for RawAdapters {
+    fn default() -> Self {
+        Self { max_bytes: 1 << 30, quota_bytes: 8 << 30 }
     }
 }
 

@@ -7,6 +7,7 @@ use synesis_ledger::NanoUsd;
 use tempfile::TempDir;
 
 use super::*;
+use crate::limits::Rate;
 
 const PRICED: &str = r#"
     [[providers]]
@@ -40,10 +41,49 @@ fn told(text: &str) -> String {
 fn an_empty_file_means_the_defaults() {
     let config = load_text("").unwrap();
     assert_eq!(config.listen.to_string(), "0.0.0.0:4433");
+    assert_eq!(config.listen_tcp, None);
     assert_eq!(config.admin_socket, Path::new("/run/synesis-gateway/admin.sock"));
     assert_eq!(config.store_dir, Path::new("/var/lib/synesis-gateway"));
     assert_eq!(config.trust_domain, DEFAULT_TRUST_DOMAIN);
     assert_eq!(config.default_model, None);
+    assert_eq!(config.gateway_number, None);
+    assert_eq!(config.http_listen, None);
+    assert_eq!(config.limits.device.asks, Rate::per_minute(100));
+    assert_eq!(config.limits.device.adapter_uploads, Rate::per_hour(10));
+    assert_eq!(config.limits.device.others, Rate::per_minute(1000));
+    let seconds = Duration::from_secs;
+    assert_eq!(config.drain, Drain { window: seconds(10), deadline: seconds(60) });
+    assert_eq!(config.reconnect_window, seconds(10));
+}
+
+#[test]
+fn limits_and_windows_are_what_is_written() {
+    let config = load_text(
+        "gateway_number = 65535\nreconnect_window = \"3s\"\nhttp_listen = \"0.0.0.0:9464\"\nhttp_allow_remote = true\n\
+         [limits]\nasks_per_minute = 7\nunread_answer = \"500ms\"\n[drain]\nwindow = \"1s\"\ndeadline = \"2m\"\n",
+    )
+    .unwrap();
+    assert_eq!(config.gateway_number, Some(65_535));
+    assert_eq!(config.reconnect_window, Duration::from_secs(3));
+    assert_eq!(config.http_listen.unwrap().to_string(), "0.0.0.0:9464");
+    assert_eq!(config.limits.device.asks, Rate::per_minute(7));
+    assert_eq!(config.limits.unread, Duration::from_millis(500));
+    assert_eq!(config.drain.deadline, Duration::from_secs(120));
+}
+
+#[test]
+fn an_unprotected_page_is_not_shown_to_the_network_by_accident() {
+    let told = told("http_listen = \"0.0.0.0:9464\"");
+    assert!(told.contains("`http_listen`") && told.contains("http_allow_remote"), "{told}");
+    assert!(load_text("http_listen = \"[::1]:9464\"").is_ok());
+}
+
+#[test]
+fn tcp_is_listened_on_where_it_says_so() {
+    let config = load_text("listen_tcp = \"[::]:443\"").unwrap();
+    assert_eq!(config.listen_tcp.map(|address| address.to_string()).as_deref(), Some("[::]:443"));
+    let told = told("listen_tcp = \"443\"");
+    assert!(told.contains("listen_tcp") && told.contains("0.0.0.0:443"), "{told}");
 }
 
 #[test]
@@ -123,6 +163,12 @@ fn every_other_mistake_names_its_key() {
         ("listen = \"nowhere\"".to_owned(), "`listen`"),
         ("trust_domain = \"Not OK\"".to_owned(), "`trust_domain`"),
         ("listen = 5".to_owned(), "`listen`"),
+        ("gateway_number = 65536".to_owned(), "`gateway_number`"),
+        ("reconnect_window = \"soon\"".to_owned(), "`reconnect_window`"),
+        ("http_listen = \"here\"".to_owned(), "`http_listen`"),
+        ("[limits]\nhandshakes = 0".to_owned(), "`limits.handshakes`"),
+        ("[limits]\nunread_answer = \"0s\"".to_owned(), "`limits.unread_answer`"),
+        ("[drain]\ndeadline = \"5s\"".to_owned(), "`drain.deadline`"),
         ("[log]\nformat = \"xml\"".to_owned(), "`log.format`"),
         (PRICED.replace("openai", "opneai"), "`providers.0.kind`"),
         (PRICED.replace("http://", "ftp://"), "`providers.0.base_url`"),
@@ -158,4 +204,23 @@ fn a_missing_file_is_told_with_the_way_to_make_one() {
     let error = load(Path::new("/nonexistent/gateway.toml")).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/gateway.toml"));
     assert!(error.next_step().contains("init"));
+}
+
+#[test]
+fn how_long_answers_are_kept_is_written_as_people_say_it() {
+    let config = load_text("").unwrap();
+    assert_eq!((config.resume.grace.as_secs(), config.resume.keep.as_secs()), (60, 600));
+    assert_eq!(config.resume.spool, Path::new("/var/lib/synesis-gateway/answers"));
+    let config = load_text("[resume]\ngrace = \"2m\"\nkeep = \"1h\"\nanswer_bytes = 2097152\n").unwrap();
+    assert_eq!((config.resume.grace.as_secs(), config.resume.keep.as_secs()), (120, 3600));
+    assert_eq!(config.resume.limits.answer, 2 << 20);
+    for (text, key) in [
+        ("grace = \"11m\"", "resume.grace"),
+        ("keep = \"soon\"", "resume.keep"),
+        ("answer_bytes = 1", "resume.answer_bytes"),
+        ("total_bytes = 1", "resume.total_bytes"),
+    ] {
+        let told = told(&format!("[resume]\n{text}\n"));
+        assert!(told.contains(key) && told.contains("write "), "{told}");
+    }
 }

@@ -4,6 +4,8 @@ use synesis_ledger::{KeyError, NanoUsd, Overflow, Refused, SettleError};
 use synesis_mesh::identity::IdentityError;
 use synesis_store::StoreError;
 
+use super::AdapterQuota;
+
 /// A refused or failed call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
@@ -39,6 +41,10 @@ pub(crate) enum ControlError {
     Settle(#[from] SettleError),
     #[error("an amount is out of range")]
     Overflow(#[from] Overflow),
+    #[error("this account has no adapter {0} at the gateway")]
+    AdapterUnknown(String),
+    #[error("{}", over_quota(*.needed, *.used, .quota))]
+    AdapterQuota { needed: u64, used: u64, quota: AdapterQuota },
     #[error("the certificate cannot be made")]
     Certificate(#[source] IdentityError),
     #[error("the receipt key is not usable")]
@@ -52,4 +58,15 @@ pub(crate) enum ControlError {
     Store(#[from] StoreError),
     #[error("the store failed")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+fn over_quota(needed: u64, used: u64, quota: &AdapterQuota) -> String {
+    if used.saturating_add(needed) > quota.bytes {
+        format!(
+            "the adapter takes {needed} bytes, and {used} of the {} bytes of this account are taken",
+            quota.bytes
+        )
+    } else {
+        format!("this account has {} adapters already, which is the most", quota.entries)
+    }
 }

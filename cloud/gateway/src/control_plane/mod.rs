@@ -1,6 +1,7 @@
 //! Accounts, devices and the ledger behind one trait. The gateway keeps nothing of this itself, so another
 //! implementation (a hosted one) can stand behind the same calls.
 
+mod adapters;
 mod clock;
 mod error;
 mod sqlite;
@@ -14,6 +15,9 @@ use synesis_mesh::identity::ReceiptKey;
 use ulid::Ulid;
 use uuid::Uuid;
 
+pub(crate) use adapters::{
+    AdapterDigest, AdapterFacts, AdapterQuota, AdapterRecord, NewAdapter, RemovedAdapters, Wanted,
+};
 pub(crate) use clock::Clock;
 pub(crate) use error::ControlError;
 pub(crate) use sqlite::{SqliteControlPlane, SqliteSettings};
@@ -63,6 +67,32 @@ pub(crate) trait ControlPlane: Send + Sync {
     async fn request_state(&self, request: &RequestKey) -> Result<RequestState, ControlError>;
 
     async fn balance(&self, device: Uuid) -> Result<Balance, ControlError>;
+
+    /// The id of the account that a device belongs to.
+    async fn account_of(&self, device: Uuid) -> Result<String, ControlError>;
+
+    /// The adapters of the device's account by name, of one name the newest first.
+    async fn adapters(&self, device: Uuid) -> Result<Vec<AdapterRecord>, ControlError>;
+
+    /// One of them.
+    async fn adapter(&self, device: Uuid, wanted: &Wanted) -> Result<AdapterRecord, ControlError>;
+
+    /// Lists a file that is here. The same under the same name again changes nothing but its time.
+    async fn record_adapter(
+        &self,
+        device: Uuid,
+        new: NewAdapter,
+        quota: AdapterQuota,
+    ) -> Result<AdapterRecord, ControlError>;
+
+    /// Forgets every content of a name, or one content under all its names.
+    async fn remove_adapters(&self, device: Uuid, wanted: &Wanted) -> Result<RemovedAdapters, ControlError>;
+
+    /// Bytes of the account's files beside the one with this digest.
+    async fn adapter_bytes(&self, account: &str, beside: &AdapterDigest) -> Result<u64, ControlError>;
+
+    /// Whether some name of the account means the file.
+    async fn is_adapter_listed(&self, account: &str, digest: &AdapterDigest) -> Result<bool, ControlError>;
 
     /// The version of the prices in force.
     fn price_version(&self) -> u64;

@@ -80,6 +80,24 @@ impl Plane {
     }
 }
 
+impl Plane {
+    /// One more device in the account of `device`.
+    pub(crate) async fn another_device(&self, device: Uuid) -> Uuid {
+        let account = self.plane.device(device).await.unwrap().account;
+        let token = self.plane.create_token(&account, HOUR, 1).await.unwrap().token;
+        self.plane.enrol(token.expose(), &csr(), "test/1").await.unwrap().device
+    }
+}
+
+/// Two accounts, and a device of each.
+pub(crate) async fn two_accounts() -> (Plane, Uuid, Uuid) {
+    let made = Plane::fresh().await;
+    let (managed, byok) =
+        (made.account(Tier::Managed, None, None).await, made.account(Tier::Byok, None, None).await);
+    let devices = (made.device(&managed).await, made.device(&byok).await);
+    (made, devices.0, devices.1)
+}
+
 fn csr() -> Vec<u8> {
     DeviceKey::generate().unwrap().csr_der().unwrap()
 }

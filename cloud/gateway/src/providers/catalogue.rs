@@ -67,8 +67,8 @@ pub(crate) fn build(config: &Config) -> Result<(Catalogue, Vec<RuntimeProcess>),
                 providers
                     .push(Arc::new(Anthropic::new(settings).map_err(|error| setup_failed(index, &error))?));
             }
-            ProviderConfig::Runtime(config) => {
-                let (model, process) = runtime(runtime_settings(index, config)?);
+            ProviderConfig::Runtime(provider) => {
+                let (model, process) = runtime(runtime_settings(index, provider, config)?);
                 providers.push(Arc::new(model));
                 processes.push(process);
             }
@@ -112,7 +112,11 @@ fn is_loopback(url: &reqwest::Url) -> bool {
     })
 }
 
-fn runtime_settings(index: usize, config: &RuntimeProvider) -> Result<RuntimeSettings, ConfigError> {
+fn runtime_settings(
+    index: usize,
+    config: &RuntimeProvider,
+    whole: &Config,
+) -> Result<RuntimeSettings, ConfigError> {
     let chat_template = match &config.chat_template_file {
         Some(path) => read(index, "chat_template_file", path)?,
         None => String::new(),
@@ -124,6 +128,7 @@ fn runtime_settings(index: usize, config: &RuntimeProvider) -> Result<RuntimeSet
         models: config.models.clone(),
         program: config.program.clone().unwrap_or_else(runtime_program),
         model_path: config.model_path.clone(),
+        adapters: whole.adapters_dir(),
         chat_template,
         stop: config.stop.clone(),
         context_tokens: config.context_tokens,

@@ -27,6 +27,9 @@ pub(crate) enum ProviderError {
     /// The model process refuses this request.
     #[error("the model refused the request{}", quoted(.message))]
     Declined { message: String },
+    /// The model cannot use the adapter.
+    #[error("the model cannot use the adapter{}", quoted(.message))]
+    Unfit { message: String },
     /// The prompt and the answer do not fit the model's context.
     #[error("the prompt does not fit the model{}", quoted(.message))]
     TooLong { message: String },
@@ -65,6 +68,7 @@ impl ProviderError {
             Self::Credentials { .. }
             | Self::Refused { .. }
             | Self::Declined { .. }
+            | Self::Unfit { .. }
             | Self::TooLong { .. }
             | Self::Garbled(_) => false,
         }
@@ -87,6 +91,7 @@ impl ProviderError {
             Self::Credentials { .. } => "credentials",
             Self::Refused { .. } => "refused",
             Self::Declined { .. } => "declined",
+            Self::Unfit { .. } => "adapter_unfit",
             Self::TooLong { .. } => "too_long",
             Self::BrokeOff { .. } => "broke_off",
             Self::Truncated => "truncated",

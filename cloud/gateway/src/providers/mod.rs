@@ -10,7 +10,9 @@ pub(crate) mod runtime;
 mod sse;
 pub(crate) mod tools;
 
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::Stream;
@@ -19,6 +21,8 @@ pub(crate) use catalogue::Catalogue;
 pub(crate) use error::ProviderError;
 pub(crate) use http::{HttpSettings, Timeouts};
 use tools::{ToolCall, Tools};
+
+use crate::control_plane::AdapterRecord;
 
 /// What a provider is asked. The text is redacted before it reaches the gateway; still, it is never logged.
 #[derive(Clone)]
@@ -36,6 +40,33 @@ pub(crate) struct Request {
     pub(crate) tools: Tools,
     /// The answer is JSON that this schema allows; `{}` allows any.
     pub(crate) json_schema: Option<serde_json::Value>,
+    /// The adapter that answers; none: the model as it is.
+    pub(crate) adapter: Option<AdapterPin>,
+}
+
+/// The file of an adapter. Nobody has looked into it yet.
+#[derive(Debug, Clone)]
+pub(crate) struct AdapterFile {
+    /// Its sha256, hex.
+    pub(crate) id: String,
+    pub(crate) path: PathBuf,
+    /// Of the base model, as the device says.
+    pub(crate) architecture: String,
+}
+
+impl AdapterFile {
+    pub(crate) fn new(record: &AdapterRecord, path: PathBuf) -> Self {
+        let adapter = &record.adapter;
+        Self { id: adapter.sha256.to_string(), path, architecture: adapter.facts.architecture.clone() }
+    }
+}
+
+/// An adapter that a provider has ready, and keeps for as long as this lives.
+#[derive(Debug, Clone)]
+pub(crate) struct AdapterPin {
+    /// Its sha256, hex.
+    pub(crate) id: String,
+    pub(crate) _held: Arc<()>,
 }
 
 /// One message of the conversation.
@@ -149,6 +180,16 @@ pub(crate) trait Provider: Send + Sync {
     /// When the provider is needed for the count and does not answer.
     async fn input_bound(&self, request: &Request) -> Result<u64, ProviderError> {
         Ok(input_bound_from_bytes(request))
+    }
+
+    /// Makes an adapter usable, once everything about it was checked. Costs nothing.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unfit`] when the model cannot use it; what a model process can fail with.
+    async fn pin_adapter(&self, _: &AdapterFile) -> Result<AdapterPin, ProviderError> {
+        let message =
+            "adapters work with models beside the gateway only (a provider of kind runtime)".to_owned();
+        Err(ProviderError::Unfit { message })
     }
 
     /// Starts an answer.

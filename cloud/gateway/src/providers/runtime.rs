@@ -1,9 +1,11 @@
 //! A bigger model in a process of its own beside the gateway: `synesis-runtime`, spoken to over runtime.v1. The
 //! process is a subsystem ([`RuntimeProcess`]), restarted when it dies; [`RuntimeModel`] is the provider in front.
 
+mod adapters;
 mod process;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,11 +19,14 @@ use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use adapters::{Adapters, Strikes};
 pub(crate) use process::RuntimeProcess;
 
 use super::error::bounded_words;
 use super::tools::ToolCall;
-use super::{Event, EventStream, FinishReason, Message, Provider, ProviderError, Request};
+use super::{
+    AdapterFile, AdapterPin, Event, EventStream, FinishReason, Message, Provider, ProviderError, Request,
+};
 use crate::config::Sandbox;
 
 /// How long a request waits for a model that is starting or restarting.
@@ -35,6 +40,8 @@ pub(crate) struct RuntimeSettings {
     pub(crate) models: Vec<String>,
     pub(crate) program: PathBuf,
     pub(crate) model_path: PathBuf,
+    /// The folder of adapters, which the process may read.
+    pub(crate) adapters: PathBuf,
     /// Replaces the file's own; empty: the file's.
     pub(crate) chat_template: String,
     /// Texts that end every answer, beside those of the request.
@@ -59,6 +66,9 @@ enum State {
 struct Ready {
     client: RuntimeClient<Channel>,
     tools: TemplateTools,
+    /// Of the model, such as `llama`.
+    architecture: String,
+    adapters: Arc<Adapters>,
 }
 
 /// What the model's chat template makes of tools.
@@ -75,13 +85,15 @@ pub(crate) struct RuntimeModel {
     models: Vec<String>,
     stop: Vec<String>,
     state: watch::Receiver<State>,
+    strikes: Strikes,
 }
 
 /// The two ends of a model process that is not running yet.
 pub(crate) fn runtime(settings: RuntimeSettings) -> (RuntimeModel, RuntimeProcess) {
     let (sender, state) = watch::channel(State::Away("it is starting".to_owned()));
     let (models, stop) = (settings.models.clone(), settings.stop.clone());
-    (RuntimeModel { models, stop, state }, RuntimeProcess { settings, state: sender })
+    let model = RuntimeModel { models, stop, state, strikes: Strikes::default() };
+    (model, RuntimeProcess { settings, state: sender })
 }
 
 impl RuntimeModel {
@@ -146,15 +158,26 @@ impl Provider for RuntimeModel {
 
     /// Exact: the process has the tokenizer and the template.
     async fn input_bound(&self, request: &Request) -> Result<u64, ProviderError> {
-        let Ready { mut client, tools } = self.ready().await?;
+        let Ready { mut client, tools, .. } = self.ready().await?;
         let input = Some(v1::count_tokens_request::Input::Chat(chat(request, tools)?));
         let count = timeout(IDLE, client.count_tokens(v1::CountTokensRequest { input })).await;
         let count = count.map_err(|_| ProviderError::Silent { waited: IDLE })?;
         count.map(|reply| reply.into_inner().tokens.into()).map_err(|status| refusal(&status))
     }
 
+    async fn pin_adapter(&self, file: &AdapterFile) -> Result<AdapterPin, ProviderError> {
+        let Ready { mut client, architecture, adapters, .. } = self.ready().await?;
+        // What the device says is only good for a better sentence; the process looks for itself.
+        if !file.architecture.is_empty() && file.architecture != architecture {
+            let made_for = bounded_words(&file.architecture, None);
+            let message = format!("it was made for {made_for} models, and this one is {architecture}");
+            return Err(ProviderError::Unfit { message });
+        }
+        adapters.pin(&mut client, &self.strikes, file).await
+    }
+
     async fn stream(&self, request: Request) -> Result<EventStream, ProviderError> {
-        let Ready { mut client, tools } = self.ready().await?;
+        let Ready { mut client, tools, .. } = self.ready().await?;
         let call = v1::GenerateRequest {
             request_id: request.request_id.clone(),
             input: Some(v1::generate_request::Input::Chat(chat(&request, tools)?)),
@@ -166,17 +189,19 @@ impl Provider for RuntimeModel {
             max_tokens: request.max_tokens,
             sampling: sampling(&request),
             stop: request.stop.iter().chain(&self.stop).cloned().collect(),
+            adapter_id: request.adapter.as_ref().map(|pin| pin.id.clone()).unwrap_or_default(),
             ..v1::GenerateRequest::default()
         };
         let started = timeout(IDLE, client.generate(call)).await;
         let started = started.map_err(|_| ProviderError::Silent { waited: IDLE })?;
         let calls = started.map_err(|status| refusal(&status))?.into_inner();
-        let events = stream::try_unfold(calls, |mut calls| async move {
+        // The adapter is kept for as long as the answer runs.
+        let events = stream::try_unfold((calls, request.adapter), |(mut calls, pin)| async move {
             match timeout(IDLE, calls.message()).await {
                 Err(_) => Err(ProviderError::Silent { waited: IDLE }),
                 Ok(Err(status)) => Err(refusal(&status)),
                 Ok(Ok(None)) => Ok(None),
-                Ok(Ok(Some(generated))) => Ok(Some((stream::iter(events(generated)), calls))),
+                Ok(Ok(Some(generated))) => Ok(Some((stream::iter(events(generated)), (calls, pin)))),
             }
         });
         // One generated event is up to two of ours.

@@ -1,291 +1,253 @@
-//! One escalated prompt: hold the worst case, stream the provider's answer, settle what was used. Once something is
-//! held, every way out of this file settles or releases it, a panic included.
+//! One stream on which a device asks, or reads on. What it reads is an [`Answer`], which is made elsewhere and outlives
+//! the stream: when the connection is lost it goes on, when the device wants no more it ends at once.
 
-use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
-use synesis_mesh::frame::{FrameError, FrameWriter};
+use bytes::BytesMut;
+use synesis_mesh::frame::{FrameError, FrameReader, FrameWriter};
 use synesis_mesh::kind::ErrorCode;
-use synesis_mesh::stream::{SendHalf, WorkStream};
+use synesis_mesh::stream::{RecvHalf, SendHalf, WorkStream};
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::ask_down::Message as Down;
 use synesis_proto::mesh::v1::ask_up::Message as Up;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::Services;
-use super::asked::Asked;
-use super::cancel::{Cancel, cancelled};
-use super::end::End;
-use super::meter::Meter;
-use super::release::release;
-use crate::control_plane::{ControlError, Hold, RequestKey, Reserve, Settle, Settled};
-use crate::failure::chain;
-use crate::problem;
-use crate::providers::tools::ToolCall;
-use crate::providers::{Event, Provider, ProviderError, Request};
+use super::asked::identity;
+use super::{Ends, Services, run};
+use crate::answers::{Cancel, Ended, Entered, Read, Reader};
+use crate::control_plane::RequestKey;
 
 /// The first frame has to follow the stream's header within this time.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// A device that does not take the last frames for this long is gone.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// The same, when the session is being cut.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Serves one ask stream to its end.
-pub(super) async fn serve(
-    stream: WorkStream,
-    device: Uuid,
-    services: &Services,
-    session_ends: CancellationToken,
-) {
+pub(super) async fn serve(stream: WorkStream, device: Uuid, services: &Arc<Services>, ends: Ends) {
     let WorkStream { header, mut tx, mut rx } = stream;
     let key = RequestKey { device, request_id: header.request_id };
-    let start = match timeout(START_TIMEOUT, rx.read::<v1::AskUp>()).await {
-        Ok(Ok(Some(v1::AskUp { message: Some(Up::Start(start)) }))) => start,
-        // Cancelled or lost before anything was asked: nothing to do, nobody to tell.
-        Ok(Ok(Some(v1::AskUp { message: Some(Up::Cancel(_)) }))) => return,
+    let reader = match timeout(START_TIMEOUT, rx.read::<v1::AskUp>()).await {
+        Ok(Ok(Some(v1::AskUp { message: Some(Up::Start(start)) }))) => {
+            begin(key, start, header.timeout, services).await
+        }
+        Ok(Ok(Some(v1::AskUp { message: Some(Up::Resume(resume)) }))) => resumed(&key, &resume, services),
+        Ok(Ok(Some(v1::AskUp { message: Some(Up::Cancel(_)) }))) => return cancel(&key, services),
+        // Lost before anything was asked: nothing to do, nobody to tell.
         Ok(Err(FrameError::ConnectionLost(_) | FrameError::Reset(_))) => return,
-        Ok(Err(error)) => {
-            return refuse(&mut tx, error.code().problem(error.to_string(), "update the device")).await;
-        }
-        Ok(Ok(_)) => {
-            return refuse(
-                &mut tx,
-                ErrorCode::BadFrame.problem("the stream has no request", "update the device"),
-            )
-            .await;
-        }
-        Err(_) => {
-            let late = ErrorCode::DeadlineExceeded.problem("the request did not come in time", "try again");
-            return refuse(&mut tx, late).await;
-        }
+        Ok(Err(error)) => Err(error.code().problem(error.to_string(), "update the device")),
+        Ok(Ok(_)) => Err(ErrorCode::BadFrame.problem("the stream has no request", "update the device")),
+        Err(_) => Err(ErrorCode::DeadlineExceeded.problem("the request did not come in time", "try again")),
     };
-    let mut cancelled = pin!(cancelled(rx, tx.stopped(), header.timeout, session_ends));
-    let ask = match prepare(key, start, services, cancelled.as_mut()).await {
-        Ok(ask) => ask,
-        Err(problem) => return refuse(&mut tx, problem).await,
-    };
-    let accepted = v1::AskAccepted {
-        model: ask.asked.request.model.clone(),
-        held_nanousd: ask.hold.amount.as_i64(),
-        price_version: ask.hold.price_version,
-    };
-    let answered = async {
-        let answer = ask.answer(accepted, &mut tx, cancelled).await;
-        ask.conclude(&answer, &mut tx, services).await;
-    };
-    // Of what a panic can have left half done, only the hold and the stream are used again: the hold is the control
-    // plane's, and whole; the stream ends with the next frame, readable or not.
-    if AssertUnwindSafe(answered).catch_unwind().await.is_err() {
-        tracing::error!(request = %key, "answering a request panicked; what it held is given back");
-        release(&*services.plane, &key).await;
-        refuse(
-            &mut tx,
-            ErrorCode::Internal.problem("the gateway failed while it was answering", "try again"),
-        )
-        .await;
+    match reader {
+        Ok(reader) => Delivery { reader, tx, rx, services }.run(ends).await,
+        Err(problem) => refuse(&mut tx, problem).await,
     }
 }
 
-/// A request whose worst case is held.
-struct Ask<'a> {
-    key: RequestKey,
-    asked: Asked,
-    hold: Hold,
-    provider: &'a dyn Provider,
-}
-
-/// Everything up to the hold. What is refused here costs nothing.
-async fn prepare<'a>(
+/// The answer to a request, from its beginning. A request that comes again, because its device never heard that it had
+/// arrived, is the same request.
+async fn begin(
     key: RequestKey,
     start: v1::AskStart,
-    services: &'a Services,
-    cancelled: Pin<&mut impl Future<Output = Cancel>>,
-) -> Result<Ask<'a>, v1::Problem> {
-    let mut asked = Asked::read(key, start)?;
-    let Some((model, provider)) = services.catalogue.resolve(&asked.request.model) else {
-        let wanted: String = asked.request.model.chars().take(100).collect();
-        let next_step = match services.catalogue.models() {
-            models if models.is_empty() => "the gateway's operator has to configure a provider".to_owned(),
-            models => format!("ask for one of: {}", models.join(", ")),
-        };
-        return Err(
-            ErrorCode::ModelUnknown.problem(format!("no provider serves the model {wanted:?}"), next_step)
-        );
+    time: Option<Duration>,
+    services: &Arc<Services>,
+) -> Result<Reader, v1::Problem> {
+    let known = || {
+        let next_step = "ask for the receipt of this request, or use a new request id";
+        ErrorCode::RequestKnown.problem("another request with this id is known already", next_step)
     };
-    model.clone_into(&mut asked.request.model);
-    let input_tokens = tokio::select! {
-        bound = provider.input_bound(&asked.request) => bound.map_err(|error| {
-            tracing::warn!(request = %key, provider = provider.name(), class = error.class(), "provider failed");
-            problem::of_provider(&error)
-        })?,
-        why = cancelled => return Err(End::Cancelled(why).problem()),
-    };
-    let reserve = Reserve {
-        request: key,
-        model: asked.request.model.clone(),
-        input_tokens,
-        output_tokens: asked.request.max_tokens.into(),
-        max_charge: asked.max_charge,
-    };
-    // Not raced against a cancel: a hold that is being made is made, and is then ours to end.
-    let hold = services.plane.reserve(reserve).await.map_err(|error| problem::of_control(&error))?;
-    Ok(Ask { key, asked, hold, provider: provider.as_ref() })
-}
-
-/// An answer that has ended.
-struct Answer {
-    end: End,
-    meter: Meter,
-    last_seq: u64,
-    /// Empty: the model calls no tools.
-    calls: Vec<ToolCall>,
-}
-
-impl Ask<'_> {
-    /// Streams the answer. Whatever ends it, the provider's side is dropped before this returns, which is how a
-    /// cancel reaches the provider.
-    async fn answer(
-        &self,
-        accepted: v1::AskAccepted,
-        tx: &mut FrameWriter<SendHalf>,
-        mut cancelled: Pin<&mut impl Future<Output = Cancel>>,
-    ) -> Answer {
-        let request: Request = self.asked.request.clone();
-        let (mut meter, mut seq, mut called) = (Meter::new(&request), 0, Vec::new());
-        let stream = async {
-            send(tx, Down::Accepted(accepted)).await.map_err(|_| End::Cancelled(Cancel::Gone))?;
-            let mut events = self.provider.stream(request).await.map_err(End::Failed)?;
-            while let Some(event) = events.next().await {
-                let event = event.map_err(End::Failed)?;
-                meter.see(&event);
-                match event {
-                    Event::Delta { text, .. } => {
-                        seq += 1;
-                        let delta = Down::Delta(v1::AskDelta { seq, text });
-                        send(tx, delta).await.map_err(|_| End::Cancelled(Cancel::Gone))?;
-                    }
-                    Event::Usage { .. } => {}
-                    Event::ToolCalls(calls) => called = calls,
-                    Event::Finished { reason } => return Err(End::Finished(reason)),
+    let answers = &services.answers;
+    match answers.enter(key, identity(&start)) {
+        Entered::New(answer) => {
+            // The reader comes first: an answer without one ends after a while.
+            let reader = answer.read(1).map_err(|_| known())?;
+            let run = run::run(key, start, time, Arc::clone(services), Arc::clone(&answer));
+            match answers.start(&answer, run).await {
+                Ok(()) => Ok(reader),
+                Err(stopping) => {
+                    Err(ErrorCode::Draining.problem(stopping.to_string(), "try again in a little while"))
                 }
             }
-            Err::<(), End>(End::Failed(ProviderError::Truncated))
-        };
-        let end = tokio::select! {
-            biased;
-            why = cancelled.as_mut() => End::Cancelled(why),
-            end = stream => end.err().unwrap_or(End::Failed(ProviderError::Truncated)),
-        };
-        Answer { end, meter, last_seq: seq, calls: called }
-    }
-
-    /// Settles or releases, and says goodbye.
-    async fn conclude(&self, answer: &Answer, tx: &mut FrameWriter<SendHalf>, services: &Services) {
-        let Answer { end, meter, last_seq, calls } = answer;
-        self.log_failure(end);
-        if !meter.produced() && !matches!(end, End::Finished(_)) {
-            release(&*services.plane, &self.key).await;
-            tracing::info!(request = %self.key, end = end.as_str(), "ask released");
-            return refuse(tx, end.problem()).await;
         }
-        let tokens = meter.tokens();
-        let finished = Down::Finished(v1::AskFinished {
-            seq: *last_seq,
-            reason: end.as_str().to_owned(),
-            input_tokens: u32::try_from(tokens.input).unwrap_or(u32::MAX),
-            output_tokens: u32::try_from(tokens.output).unwrap_or(u32::MAX),
-            provider_counted: tokens.provider_counted,
-            tool_calls_json: written(calls),
+        Entered::Known(answer) => answer.read(1).map_err(|_| known()),
+        Entered::Other => Err(known()),
+        Entered::TooMany => {
+            let mut problem = ErrorCode::RateLimited
+                .problem("too many answers of this device are running", "wait until one of them has ended");
+            problem.retry_after_ms = 1_000;
+            Err(problem)
+        }
+    }
+}
+
+/// The rest of an answer. Another device's request is as unknown as one that never was.
+fn resumed(key: &RequestKey, resume: &v1::AskResume, services: &Services) -> Result<Reader, v1::Problem> {
+    let unknown = || {
+        let next_step = "ask for the receipt of this request; it says what was charged";
+        ErrorCode::ResumeUnknown.problem("the gateway keeps no such answer", next_step)
+    };
+    let answer = services.answers.find(key).ok_or_else(unknown)?;
+    if answer.identity.redacted_hash != resume.redacted_hash[..] {
+        return Err(unknown());
+    }
+    let reader = answer.read(resume.from_seq).map_err(|_| unknown())?;
+    tracing::debug!(request = %key, from = resume.from_seq, "an answer is resumed");
+    Ok(reader)
+}
+
+/// A device that lost its connection says that it wants no more.
+fn cancel(key: &RequestKey, services: &Services) {
+    let Some(answer) = services.answers.find(key) else { return };
+    answer.cancel(Cancel::Asked);
+    if answer.is_over() {
+        services.answers.forget(&answer);
+    }
+}
+
+/// An answer on its way to the device.
+struct Delivery<'a> {
+    reader: Reader,
+    tx: FrameWriter<SendHalf>,
+    rx: FrameReader<RecvHalf>,
+    services: &'a Services,
+}
+
+/// What a device says while it reads.
+enum Heard {
+    Cancel(Cancel),
+    Done,
+    /// The connection is gone, and the device may come back on another.
+    Lost,
+}
+
+impl Delivery<'_> {
+    async fn run(self, ends: Ends) {
+        let Self { mut reader, mut tx, mut rx, services } = self;
+        let (answer, say) = (Arc::clone(reader.answer()), reader.say());
+        let mut stopped = pin!(tx.stopped());
+        let (mut hears, mut sends, mut cut, mut done) = (true, true, false, false);
+        let read = {
+            let mut pump = pin!(pump(&mut reader, &mut tx));
+            loop {
+                tokio::select! {
+                    biased;
+                    heard = hear(&mut rx), if hears => match heard {
+                        Heard::Lost => return,
+                        Heard::Done if answer.is_over() => (hears, done) = (false, true),
+                        Heard::Done => {
+                            hears = false;
+                            say.cancel(Cancel::Protocol);
+                        }
+                        Heard::Cancel(why) => {
+                            hears = why == Cancel::Asked;
+                            say.cancel(why);
+                        }
+                    },
+                    () = ends.left.cancelled() => return,
+                    () = ends.cut.cancelled(), if !cut => {
+                        cut = true;
+                        say.cancel(Cancel::SessionEnds);
+                    }
+                    () = &mut stopped, if sends => {
+                        sends = false;
+                        say.cancel(Cancel::Gone);
+                    }
+                    read = &mut pump => break read,
+                }
+            }
+        };
+        match read {
+            Ok(Read::End) => {}
+            Ok(Read::Superseded | Read::Frames) => {
+                let problem = ErrorCode::Superseded.problem("another stream reads this answer now", "");
+                return refuse(&mut tx, problem).await;
+            }
+            Err(FrameError::ConnectionLost(_) | FrameError::Io(_)) => return,
+            Err(_) => return say.cancel(Cancel::Gone),
+        }
+        // The session may be closed right after this, and must not take the receipt with it.
+        let delivered = timeout(FAREWELL, async {
+            tx.finish().await.ok()?;
+            if !done && hears {
+                return confirmed(&mut rx, &ends).await;
+            }
+            tx.stopped().await;
+            Some(if done { Confirmed::Whole } else { Confirmed::Left })
         });
-        let usage = Settle {
-            request: self.key,
-            input_tokens: tokens.input,
-            output_tokens: tokens.output,
-            provider_counted: tokens.provider_counted,
-            adapter_generation: self.asked.adapter_generation,
-            redacted_hash: self.asked.redacted_hash,
+        let delivered = tokio::select! {
+            delivered = delivered => delivered,
+            // The session ends, and the gateway with it: whoever still listens hears the rest within a moment.
+            () = async { ends.cut.cancelled().await; sleep(LAST_WORD).await } => Ok(None),
         };
-        // The device's speed has no say in when the charge is final.
-        let (_, settled) = tokio::join!(timeout(FAREWELL, send(tx, finished)), services.plane.settle(usage));
-        let last = match settled {
-            Ok(settled) => {
-                self.log_charge(end, &settled);
-                Down::Receipt(v1::AskReceipt { signed_receipt: settled.receipt.to_bytes().into() })
+        match delivered {
+            Ok(Some(Confirmed::Whole)) => services.answers.forget(&answer),
+            // What cost nothing need not be read twice.
+            Ok(Some(Confirmed::Left)) if answer.ended() == Some(Ended::Free) => {
+                services.answers.forget(&answer)
             }
-            Err(error) => {
-                self.log_unsettled(&error);
-                Down::Problem(problem::of_control(&error))
-            }
-        };
-        farewell(tx, last).await;
-    }
-
-    fn log_failure(&self, end: &End) {
-        if let End::Failed(error) = end {
-            let (provider, class) = (self.provider.name(), error.class());
-            let status = error.status();
-            if matches!(error, ProviderError::Credentials { .. }) {
-                tracing::error!(request = %self.key, provider, status, "the provider does not accept our key");
-            } else {
-                tracing::warn!(request = %self.key, provider, class, status, "provider failed");
-            }
+            Ok(_) => {}
+            Err(_) => tracing::debug!(request = %answer.key, "the device did not say that it has the answer"),
         }
-    }
-
-    fn log_charge(&self, end: &End, settled: &Settled) {
-        if let Some(cut) = settled.cut {
-            let reported = cut.reported.map(|amount| amount.as_i64());
-            tracing::warn!(
-                request = %self.key,
-                reported_nanousd = reported,
-                held_nanousd = cut.held.as_i64(),
-                "usage above the hold; the charge was cut to it"
-            );
-        }
-        let receipt = &settled.receipt.receipt;
-        let cancelled = match end {
-            End::Cancelled(why) => Some(why.as_str()),
-            End::Finished(_) | End::Failed(_) => None,
-        };
-        tracing::info!(
-            request = %self.key,
-            model = receipt.model,
-            provider = self.provider.name(),
-            end = end.as_str(),
-            cancelled,
-            input_tokens = receipt.input_tokens,
-            output_tokens = receipt.output_tokens,
-            net_nanousd = receipt.net.as_i64(),
-            receipt = receipt.seq,
-            "ask settled"
-        );
-    }
-
-    fn log_unsettled(&self, error: &ControlError) {
-        tracing::error!(request = %self.key, error = chain(error), "an answer could not be settled; its hold is released at the next start");
     }
 }
 
-fn written(calls: &[ToolCall]) -> String {
-    if calls.is_empty() { String::new() } else { ToolCall::write_all(calls).to_string() }
+/// How a device took leave of an answer.
+enum Confirmed {
+    /// It has everything, on its disk.
+    Whole,
+    /// It ended the stream.
+    Left,
 }
 
-async fn send(tx: &mut FrameWriter<SendHalf>, message: Down) -> Result<(), FrameError> {
-    tx.write(&v1::AskDown { message: Some(message) }).await
+/// What the device says after the last frame; nothing when the connection is lost.
+async fn confirmed(rx: &mut FrameReader<RecvHalf>, ends: &Ends) -> Option<Confirmed> {
+    loop {
+        tokio::select! {
+            biased;
+            heard = hear(rx) => match heard {
+                Heard::Done => return Some(Confirmed::Whole),
+                // Too late: everything is made.
+                Heard::Cancel(Cancel::Asked) => {}
+                Heard::Cancel(_) => return Some(Confirmed::Left),
+                Heard::Lost => return None,
+            },
+            () = ends.left.cancelled() => return None,
+        }
+    }
+}
+
+/// Moves frames from the answer to the stream until there is no more for it.
+async fn pump(reader: &mut Reader, tx: &mut FrameWriter<SendHalf>) -> Result<Read, FrameError> {
+    let mut frames = BytesMut::new();
+    loop {
+        match reader.next(&mut frames).await {
+            Read::Frames => tx.write_encoded(&frames).await?,
+            end @ (Read::End | Read::Superseded) => return Ok(end),
+        }
+        frames.clear();
+    }
+}
+
+/// The next thing the device says. A device that merely ends its own direction still wants the answer.
+async fn hear(rx: &mut FrameReader<RecvHalf>) -> Heard {
+    match rx.read::<v1::AskUp>().await {
+        Ok(Some(v1::AskUp { message: Some(Up::Cancel(_)) })) => Heard::Cancel(Cancel::Asked),
+        Ok(Some(v1::AskUp { message: Some(Up::Done(_)) })) => Heard::Done,
+        Ok(Some(_)) => Heard::Cancel(Cancel::Protocol),
+        Ok(None) => std::future::pending().await,
+        Err(FrameError::ConnectionLost(_) | FrameError::Io(_)) => Heard::Lost,
+        Err(_) => Heard::Cancel(Cancel::Gone),
+    }
 }
 
 async fn refuse(tx: &mut FrameWriter<SendHalf>, problem: v1::Problem) {
-    farewell(tx, Down::Problem(problem)).await;
-}
-
-/// The last frame and the end of the stream; a device that is gone misses them. Waits until both arrived: a session
-/// that is closed right after this must not take the receipt with it.
-async fn farewell(tx: &mut FrameWriter<SendHalf>, last: Down) {
     let goodbye = async {
-        send(tx, last).await?;
+        tx.write(&v1::AskDown { message: Some(Down::Problem(problem)) }).await?;
         tx.finish().await?;
         tx.stopped().await;
         Ok::<(), FrameError>(())

@@ -7,7 +7,8 @@ use synesis_ledger::NanoUsd;
 use synesis_mesh::kind::ErrorCode;
 use synesis_proto::mesh::v1;
 
-use crate::control_plane::RequestKey;
+use crate::answers::Identity;
+use crate::control_plane::{RequestKey, Wanted};
 use crate::providers::tools::{ToolCall, Tools, ToolsError};
 use crate::providers::{Message, Request, Sampling};
 
@@ -16,11 +17,21 @@ const DEFAULT_MAX_TOKENS: u32 = 512;
 /// More stop strings than any provider takes.
 const MAX_STOP: usize = 16;
 
+/// What tells a request from another with the same id: the prompt as it came, and everything else that was asked.
+pub(super) fn identity(start: &v1::AskStart) -> Identity {
+    let redacted_hash: [u8; 32] = Sha256::digest(&start.prompt).into();
+    // The prompt is read once: its hash stands for it in the other.
+    let rest = v1::AskStart { prompt: redacted_hash.to_vec().into(), ..start.clone() };
+    Identity { redacted_hash, request_hash: Sha256::digest(rest.encode_to_vec()).into() }
+}
+
 /// A checked ask. The request's model is still as the device named it.
 pub(super) struct Asked {
     pub(super) request: Request,
     pub(super) redacted_hash: [u8; 32],
     pub(super) adapter_generation: u64,
+    /// The pushed adapter to answer with.
+    pub(super) adapter: Option<Wanted>,
     pub(super) max_charge: Option<NanoUsd>,
 }
 
@@ -57,6 +68,14 @@ impl Asked {
         if max_charge.is_some_and(NanoUsd::is_negative) {
             return Err(bad("the device's limit for this request is negative"));
         }
+        let adapter = match (start.adapter_sha256.as_str(), start.adapter_name.as_str()) {
+            ("", "") => None,
+            ("", name) => Some(Wanted::Name(name.to_owned())),
+            (digest, _) => match Wanted::parse(digest) {
+                wanted @ Wanted::Digest(_) => Some(wanted),
+                Wanted::Name(_) => return Err(bad("the adapter's digest is not a sha256 in lower case hex")),
+            },
+        };
         let not_tools = |error: ToolsError| bad(&error.to_string());
         let messages: Result<Vec<Message>, _> = prompt.messages.into_iter().map(message).collect();
         Ok(Self {
@@ -76,9 +95,11 @@ impl Asked {
                 stop: start.stop,
                 tools: Tools::read(prompt.tools_json).map_err(not_tools)?,
                 json_schema: schema(&prompt.json_schema).map_err(bad)?,
+                adapter: None,
             },
             redacted_hash,
             adapter_generation: start.adapter_generation,
+            adapter,
             max_charge,
         })
     }
@@ -159,6 +180,19 @@ mod tests {
             let expected = Message { role: asked.to_owned(), content: "hi".to_owned(), ..Message::default() };
             assert_eq!(messages, Ok(vec![expected]), "{sent}");
         }
+    }
+
+    #[test]
+    fn an_adapter_is_meant_by_its_digest_where_there_is_one_and_else_by_its_name() {
+        let asked = |sha256: &str, name: &str| {
+            let (adapter_sha256, adapter_name) = (sha256.to_owned(), name.to_owned());
+            read(v1::AskStart { adapter_sha256, adapter_name, ..start("user", "hi") })
+        };
+        let digest = "ab".repeat(32);
+        assert_eq!(asked("", "").ok().unwrap().adapter, None);
+        assert_eq!(asked("", "tone").ok().unwrap().adapter, Some(Wanted::Name("tone".to_owned())));
+        assert_eq!(asked(&digest, "tone").ok().unwrap().adapter, Some(Wanted::parse(&digest)));
+        assert!(asked("../x", "tone").err().unwrap().message.contains("sha256"));
     }
 
     #[test]

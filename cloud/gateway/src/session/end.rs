@@ -3,7 +3,7 @@
 use synesis_mesh::kind::ErrorCode;
 use synesis_proto::mesh::v1;
 
-use super::cancel::Cancel;
+use crate::answers::Cancel;
 use crate::problem;
 use crate::providers::{FinishReason, ProviderError};
 
@@ -36,9 +36,11 @@ impl End {
                 ErrorCode::Draining.problem("the gateway is stopping", "try again in a little while")
             }
             Self::Cancelled(Cancel::Protocol) => {
-                ErrorCode::BadFrame.problem("only a cancel may follow the request", "update the device")
+                ErrorCode::BadFrame.problem("that has no place in an answer", "update the device")
             }
-            Self::Cancelled(Cancel::Asked | Cancel::Gone) => ErrorCode::Cancelled.problem("cancelled", ""),
+            Self::Cancelled(Cancel::Asked | Cancel::Gone | Cancel::Abandoned) => {
+                ErrorCode::Cancelled.problem("cancelled", "")
+            }
         }
     }
 }

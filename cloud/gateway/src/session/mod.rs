@@ -1,12 +1,13 @@
 //! A connected device, from its hello to its last answer.
 
 mod account;
+mod adapters;
 mod ask;
 mod asked;
-mod cancel;
 mod end;
 mod meter;
 mod release;
+mod run;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,22 +22,29 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 use uuid::Uuid;
 
+use crate::adapters::AdapterStore;
+use crate::answers::Answers;
+use crate::closing::Closing;
+use crate::config::Drain;
 use crate::control_plane::{Clock, ControlError, ControlPlane, DeviceState};
 use crate::enrol::Refusals;
 use crate::failure::chain;
+use crate::limits::{self, Class, Devices};
 use crate::live::{Live, Presence};
+use crate::metrics::Metrics;
 use crate::providers::Catalogue;
 
 /// How often a device reports.
 const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
-/// How long running answers may go on, and devices may take to leave, once the gateway is to stop.
-pub(crate) const DRAIN: Duration = Duration::from_secs(10);
-/// In which time devices look for another gateway when this one stops, at least and at most ...
-const MOVE_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
-/// ... and for each of them: a gateway takes about 200 devices in a second.
-const MOVE_EACH: Duration = Duration::from_millis(5);
+/// In which time devices move or come back, for each of them: a gateway takes about 200 devices in a second.
+const EACH: Duration = Duration::from_millis(5);
+/// Not less, however few there are.
+const SOONEST: Duration = Duration::from_secs(1);
 /// A device that has not left so long after its time does not do it by itself.
 const MOVE_LATE: Duration = Duration::from_secs(1);
+
+/// A refused stream's answer is given this long to leave.
+const REFUSAL: Duration = Duration::from_secs(5);
 
 /// Why the oldest of too many sessions ends.
 const SUPERSEDED: &str = "newer connections of this device took its place";
@@ -45,42 +53,83 @@ const SUPERSEDED: &str = "newer connections of this device took its place";
 pub(crate) struct Services {
     pub(crate) plane: Arc<dyn ControlPlane>,
     pub(crate) catalogue: Catalogue,
+    pub(crate) answers: Answers,
+    pub(crate) adapters: Arc<AdapterStore>,
     pub(crate) live: Live,
     pub(crate) refusals: Refusals,
+    pub(crate) devices: Devices,
+    /// A device that reads nothing of an answer for this long loses it.
+    pub(crate) unread: Duration,
+    pub(crate) metrics: Metrics,
+    pub(crate) closing: Closing,
+    pub(crate) drain: Drain,
+    /// In which devices come back when this gateway was lost, when there are many.
+    pub(crate) reconnect_window: Duration,
     pub(crate) gateway_id: String,
     pub(crate) clock: Clock,
 }
 
-/// Serves one device until its connection is over or the gateway stops. Every answer that was begun is settled or
-/// released when this returns.
+/// What ends the streams of a session. An answer that is read on one of them ends with it, or goes on without it.
+#[derive(Clone, Default)]
+struct Ends {
+    /// The gateway stops, or the device's identity was taken back: its answers end too.
+    cut: CancellationToken,
+    /// The connection is over: its answers wait for the device to come back.
+    left: CancellationToken,
+}
+
+/// Serves one device until its connection is over or the gateway stops.
 pub(crate) async fn serve(
-    mut connection: DeviceConnection,
+    connection: DeviceConnection,
     services: Arc<Services>,
     stopping: CancellationToken,
 ) {
     let device = connection.device_id();
+    let metrics = &services.metrics;
+    let mut connection = connection.counted(Arc::clone(&metrics.tally));
     // Entered before the look into the store: a revocation that comes in between finds the entry.
     let presence = services.live.enter(device);
     let hello = tokio::select! {
         biased;
         () = presence.superseded() => None,
-        hello = connection.hello() => Some(hello),
+        hello = Box::pin(connection.hello()) => Some(hello),
     };
     let hello = match hello {
         Some(Ok(hello)) => hello,
-        Some(Err(error)) => return tracing::debug!(%device, %error, "no hello"),
-        None => return connection.refuse(ErrorCode::RateLimited, SUPERSEDED),
+        Some(Err(error)) => {
+            metrics.refused.count("no_hello");
+            return tracing::debug!(%device, %error, "no hello");
+        }
+        None => {
+            metrics.refused.count("superseded");
+            return connection.refuse(ErrorCode::RateLimited, SUPERSEDED);
+        }
     };
+    if stopping.is_cancelled() {
+        metrics.refused.count("draining");
+        return connection.refuse(ErrorCode::Draining, "the gateway is stopping");
+    }
+    if let Err(wait) = services.devices.take(device, Class::Connection, Instant::now()) {
+        metrics.refused.count("device_limit");
+        tracing::debug!(%device, ?wait, "a device connects too often");
+        return Box::pin(connection.refuse_with(limits::problem(Class::Connection, wait))).await;
+    }
     if let Err((code, reason)) = admit(device, &services).await {
+        metrics.refused.count(match code {
+            ErrorCode::Revoked => "revoked",
+            ErrorCode::UnknownDevice => "unknown_device",
+            _ => "store_failed",
+        });
         tracing::info!(%device, %code, "device turned away");
         return connection.refuse(code, &reason);
     }
-    let session = match connection.welcome(welcome(&services)).await {
+    let session = match Box::pin(connection.welcome(welcome(&services))).await {
         Ok(session) => session,
         Err(error) => return tracing::debug!(%device, %error, "the device left before it was welcomed"),
     };
     presence.is_up(session.reports());
-    tracing::info!(%device, remote = %session.remote(), agent = hello.agent, "device connected");
+    let carrier = session.carrier().as_str();
+    tracing::info!(%device, remote = %session.remote(), carrier, agent = hello.agent, "device connected");
     touch(device, &services).await;
     let why = Running { session, device, services: &services, presence }.run(stopping).await;
     tracing::info!(%device, why, "device disconnected");
@@ -108,9 +157,14 @@ fn welcome(services: &Services) -> v1::Welcome {
         gateway_id: services.gateway_id.clone(),
         server_time_ms: services.clock.now_ms().unsigned_abs(),
         models: services.catalogue.models(),
+        reconnect_window_ms: millis(spread(services.live.sessions(), services.reconnect_window)),
         // The mesh fills the version in; there are no optional features yet.
         ..v1::Welcome::default()
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn session_id(clock: &Clock) -> Ulid {
@@ -134,12 +188,16 @@ struct Running<'a> {
 impl Running<'_> {
     /// Says why it ended.
     async fn run(self, stopping: CancellationToken) -> &'static str {
-        let ends = CancellationToken::new();
+        let ends = Ends::default();
+        // Files go on elsewhere, so they do not keep a stop waiting.
+        let bulk_ends = stopping.child_token();
         let mut work = JoinSet::new();
         let why = loop {
             tokio::select! {
                 biased;
                 () = self.presence.revoked() => {
+                    ends.cut.cancel();
+                    self.services.answers.revoke(self.device);
                     self.session.close(ErrorCode::Revoked, &ControlError::DeviceRevoked.to_string());
                     break "revoked";
                 }
@@ -148,18 +206,22 @@ impl Running<'_> {
                     break SUPERSEDED;
                 }
                 () = stopping.cancelled() => {
-                    self.drain(&mut work).await;
+                    Box::pin(self.drain(&mut work)).await;
+                    ends.cut.cancel();
                     break "the gateway is stopping";
                 }
                 Some(done) = work.join_next() => log_panic(done),
                 stream = self.session.work() => match stream {
-                    Some(stream) => self.begin(stream, &mut work, &ends),
+                    Some(stream) => self.begin(stream, &mut work, &ends, &bulk_ends),
                     None => break "the connection is over",
                 },
             }
         };
-        // Answers still running are cut, settled, and told if the connection is still there.
-        ends.cancel();
+        // An answer that was cut is settled, and told if the connection is still there.
+        if !ends.cut.is_cancelled() {
+            ends.left.cancel();
+        }
+        bulk_ends.cancel();
         while let Some(done) = work.join_next().await {
             log_panic(done);
         }
@@ -167,12 +229,30 @@ impl Running<'_> {
         why
     }
 
-    fn begin(&self, stream: WorkStream, work: &mut JoinSet<()>, ends: &CancellationToken) {
-        let (device, services, ends) = (self.device, Arc::clone(self.services), ends.clone());
+    fn begin(
+        &self,
+        mut stream: WorkStream,
+        work: &mut JoinSet<()>,
+        ends: &Ends,
+        bulk_ends: &CancellationToken,
+    ) {
+        let class = Class::of(stream.header.kind);
+        if let Err(wait) = self.services.devices.take(self.device, class, Instant::now()) {
+            self.services.metrics.streams_refused.count("rate_limited");
+            work.spawn(refuse(stream, limits::problem(class, wait)));
+            return;
+        }
+        stream.tx.cut_unread_after(self.services.unread);
+        let (device, services) = (self.device, Arc::clone(self.services));
+        let (ends, bulk_ends) = (ends.clone(), bulk_ends.clone());
         work.spawn(async move {
+            let _served = Served::of(stream.header.kind, &services.metrics);
             match stream.header.kind {
                 StreamKind::Ask => ask::serve(stream, device, &services, ends).await,
                 StreamKind::Account => account::serve(stream, device, &services).await,
+                StreamKind::AdapterPush => adapters::push(stream, device, &services, bulk_ends).await,
+                StreamKind::AdapterPull => adapters::pull(stream, device, &services, bulk_ends).await,
+                StreamKind::Adapters => adapters::catalogue(stream, device, &services).await,
                 // The mesh never hands one out.
                 StreamKind::Control => {}
             }
@@ -181,10 +261,10 @@ impl Running<'_> {
 
     /// The device is told to move, and leaves by itself at a moment of its own: closing on it, even on an idle one,
     /// would bring all devices back within the same second. Running answers go on for a while, new ones are refused.
-    /// All of it together takes no longer than [`DRAIN`], which is within the time the process has for its stop.
+    /// All of it together takes no longer than [`Drain::deadline`], which is within the time the process has for its stop.
     async fn drain(&self, work: &mut JoinSet<()>) {
         let leave = async {
-            let within = move_within(self.services.live.sessions());
+            let within = spread(self.services.live.sessions(), self.services.drain.window);
             // A session that is over has nobody to tell.
             let _ = self.session.drain(within).await;
             let late = Instant::now() + within + MOVE_LATE;
@@ -194,16 +274,21 @@ impl Running<'_> {
                     Some(done) = work.join_next() => log_panic(done),
                     stream = self.session.work() => match stream {
                         Some(stream) => {
-                            let refused = stream.refuse(ErrorCode::Draining, "the gateway is stopping", "try again in a little while");
-                            // Who cannot be told has gone.
-                            let _ = timeout(Duration::from_secs(1), refused).await;
+                            self.services.metrics.streams_refused.count("draining");
+                            let problem = ErrorCode::Draining
+                                .problem("the gateway is stopping", "try again in a little while");
+                            work.spawn(refuse(stream, problem));
                         }
                         None => return,
                     },
                 }
             }
         };
-        if timeout(DRAIN, leave).await.is_err() {
+        let left = tokio::select! {
+            left = timeout(self.services.drain.deadline, leave) => left.is_ok(),
+            () = self.services.closing.hurried() => false,
+        };
+        if !left {
             match work.len() {
                 0 => tracing::debug!(device = %self.device, "the device did not leave in time"),
                 running => tracing::warn!(device = %self.device, running, "answers were cut by the stop"),
@@ -212,10 +297,34 @@ impl Running<'_> {
     }
 }
 
-/// The window in which so many devices move, each at a moment of its own.
-fn move_within(devices: usize) -> Duration {
-    let (least, most) = MOVE_WITHIN;
-    MOVE_EACH.saturating_mul(u32::try_from(devices).unwrap_or(u32::MAX)).clamp(least, most)
+/// The window in which so many devices move or come back, each at a moment of its own: `most`, or less when there are
+/// few.
+fn spread(devices: usize, most: Duration) -> Duration {
+    EACH.saturating_mul(u32::try_from(devices).unwrap_or(u32::MAX)).max(SOONEST).min(most)
+}
+
+/// Tells why a stream is not served. Who cannot be told has gone.
+async fn refuse(stream: WorkStream, problem: v1::Problem) {
+    let _ = timeout(REFUSAL, stream.refuse_with(problem)).await;
+}
+
+/// Counts a stream that is being served, while it lives.
+struct Served {
+    kind: StreamKind,
+    metrics: Metrics,
+}
+
+impl Served {
+    fn of(kind: StreamKind, metrics: &Metrics) -> Self {
+        metrics.streams.count(kind.as_str());
+        Self { kind, metrics: metrics.clone() }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.metrics.streams_ended.count(self.kind.as_str());
+    }
 }
 
 fn log_panic(done: Result<(), tokio::task::JoinError>) {
@@ -230,7 +339,8 @@ mod tests {
 
     #[test]
     fn few_devices_move_at_once_and_many_take_their_time() {
-        let seconds = |devices| move_within(devices).as_secs_f32();
-        assert_eq!([0, 1, 200, 500, 1_000, usize::MAX].map(seconds), [1.0, 1.0, 1.0, 2.5, 5.0, 5.0]);
+        let seconds = |devices| spread(devices, Duration::from_secs(10)).as_secs_f32();
+        assert_eq!([0, 1, 200, 500, 2_000, usize::MAX].map(seconds), [1.0, 1.0, 1.0, 2.5, 10.0, 10.0]);
+        assert_eq!(spread(1, Duration::from_millis(10)), Duration::from_millis(10));
     }
 }

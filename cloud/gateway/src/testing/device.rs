@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use prost::Message as _;
+use sha2::{Digest, Sha256};
 use synesis_ledger::{KeyRing, SignedReceipt};
 use synesis_mesh::device::{Tunnel, TunnelConfig, TunnelHandle, TunnelState, enroll};
+use synesis_mesh::frame::FrameError;
 use synesis_mesh::identity::DeviceIdentity;
 use synesis_mesh::kind::StreamKind;
 use synesis_mesh::stream::{StreamHeader, WorkStream};
@@ -32,6 +34,14 @@ impl TestDevice {
         Self::connect(Arc::new(identity), gateway).await
     }
 
+    /// The same, in an account of its own.
+    pub(crate) async fn enrol_into(gateway: &TestGateway, account: &str) -> Self {
+        let token = gateway.token_of(account, 1, None).await;
+        let address = gateway.address.to_string();
+        let identity = enroll(&address, &gateway.ca_pem(), &token, "test/1").await.unwrap();
+        Self::connect(Arc::new(identity), gateway).await
+    }
+
     pub(crate) async fn connect(identity: Arc<DeviceIdentity>, gateway: &TestGateway) -> Self {
         let (_, vitals) = watch::channel(None);
         let mut config = TunnelConfig::new("test/1", vitals);
@@ -51,19 +61,21 @@ impl TestDevice {
 
     /// Begins an ask that says `prompt`.
     pub(crate) async fn ask(&self, request_id: Ulid, prompt: &str) -> Asking {
-        let message = v1::PromptMessage {
-            role: "user".to_owned(),
-            content: prompt.to_owned(),
-            ..v1::PromptMessage::default()
-        };
-        let prompt = v1::Prompt { messages: vec![message], ..v1::Prompt::default() }.encode_to_vec();
-        let start = v1::AskStart { prompt: prompt.into(), max_tokens: 100, ..v1::AskStart::default() };
-        self.ask_with(request_id, start).await
+        self.ask_with(request_id, start(prompt)).await
     }
 
     pub(crate) async fn ask_with(&self, request_id: Ulid, start: v1::AskStart) -> Asking {
         let mut stream = self.tunnel.open(StreamHeader::new(StreamKind::Ask, request_id)).await.unwrap();
         stream.tx.write(&v1::AskUp { message: Some(ask_up::Message::Start(start)) }).await.unwrap();
+        Asking { stream }
+    }
+
+    /// Goes on with the answer to `prompt` from frame number `from`.
+    pub(crate) async fn resume(&self, request_id: Ulid, from: u64, prompt: &str) -> Asking {
+        let hash: [u8; 32] = Sha256::digest(&start(prompt).prompt).into();
+        let resume = v1::AskResume { from_seq: from, redacted_hash: hash.to_vec().into() };
+        let mut stream = self.tunnel.open(StreamHeader::new(StreamKind::Ask, request_id)).await.unwrap();
+        stream.tx.write(&v1::AskUp { message: Some(ask_up::Message::Resume(resume)) }).await.unwrap();
         Asking { stream }
     }
 
@@ -101,6 +113,17 @@ impl TestDevice {
     }
 }
 
+/// An ask that says `prompt`.
+pub(crate) fn start(prompt: &str) -> v1::AskStart {
+    let message = v1::PromptMessage {
+        role: "user".to_owned(),
+        content: prompt.to_owned(),
+        ..v1::PromptMessage::default()
+    };
+    let prompt = v1::Prompt { messages: vec![message], ..v1::Prompt::default() }.encode_to_vec();
+    v1::AskStart { prompt: prompt.into(), max_tokens: 100, ..v1::AskStart::default() }
+}
+
 /// A running ask.
 pub(crate) struct Asking {
     stream: WorkStream,
@@ -118,6 +141,11 @@ pub(crate) struct Told {
 }
 
 impl Asking {
+    /// The next frame, or why there is none.
+    pub(crate) async fn read(&mut self) -> Result<Option<v1::AskDown>, FrameError> {
+        self.stream.rx.read().await
+    }
+
     /// The next frame.
     pub(crate) async fn next(&mut self) -> Option<ask_down::Message> {
         self.stream.rx.read::<v1::AskDown>().await.unwrap().map(|down| down.message.unwrap())
@@ -137,6 +165,13 @@ impl Asking {
     pub(crate) async fn cancel(&mut self) {
         let cancel = v1::AskUp { message: Some(ask_up::Message::Cancel(v1::AskCancel {})) };
         self.stream.tx.write(&cancel).await.unwrap();
+    }
+
+    /// Says that everything is here.
+    pub(crate) async fn done(mut self) {
+        let done = v1::AskUp { message: Some(ask_up::Message::Done(v1::AskDone {})) };
+        self.stream.tx.write(&done).await.unwrap();
+        self.stream.tx.finish().await.unwrap();
     }
 
     /// Reads to the end of the stream.

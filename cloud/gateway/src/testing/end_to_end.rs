@@ -63,7 +63,7 @@ async fn the_receipt_names_the_exact_prompt_bytes() {
 async fn a_repeated_request_is_not_run_again_and_its_receipt_can_be_had() {
     let (provider, _gateway, device) = world(vec![Reply::sse(openai_chunks(&["once"], Some((5, 1))))]).await;
     let first = device.ask(REQUEST, "hi").await.told().await;
-    let again = device.ask(REQUEST, "hi").await.told().await;
+    let again = device.ask(REQUEST, "hello").await.told().await;
     assert_eq!(again.problem.unwrap().code, ErrorCode::RequestKnown.number());
     let answer = device.receipt(REQUEST).await;
     assert_eq!(answer.state, "settled");
@@ -101,28 +101,6 @@ async fn a_cancel_before_the_first_word_costs_nothing() {
     assert_eq!(device.receipt(REQUEST).await.state, "released");
     let balance = device.balance().await;
     assert_eq!((balance.held_nanousd, balance.unbilled_nanousd), (0, 0));
-}
-
-#[tokio::test]
-async fn a_lost_connection_reaches_the_provider_and_what_was_produced_is_settled() {
-    let (provider, gateway, device) =
-        world(vec![Reply::sse_then_hang(openai_chunks(&["eight by", "more"], None)[..1].to_vec())]).await;
-    let mut asking = device.ask(REQUEST, "hi").await;
-    asking.first_delta().await;
-    let identity = Arc::clone(&device.identity);
-    drop(asking);
-    drop(device);
-    provider.client_left().await;
-    let back = TestDevice::connect(identity, &gateway).await;
-    // The charge becomes final beside the reconnect; each question is a round trip.
-    let answer = loop {
-        let answer = back.receipt(REQUEST).await;
-        if answer.state != "held" {
-            break answer;
-        }
-    };
-    assert_eq!(answer.state, "settled");
-    assert_eq!(back.verified(&answer.signed_receipt).receipt.output_tokens, 2);
 }
 
 #[tokio::test]

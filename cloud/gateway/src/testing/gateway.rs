@@ -1,6 +1,7 @@
 //! A whole gateway in this process: made by `init`, configured by files, served on loopback sockets.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use synesis_proto::channel;
 use synesis_proto::gateway::v1;
@@ -11,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::scripted_http::ScriptedHttp;
+use crate::answers::Answers;
 use crate::app::Bound;
 use crate::cli::Init;
 use crate::failure::Failure;
+use crate::metrics::Metrics;
 use crate::providers::Catalogue;
 use crate::{app, commands, config};
 
@@ -21,7 +24,11 @@ use crate::{app, commands, config};
 pub(crate) struct TestGateway {
     folder: TempDir,
     pub(crate) address: SocketAddr,
+    answers: Answers,
+    pub(crate) metrics: Metrics,
+    pub(crate) http: Option<SocketAddr>,
     stopping: CancellationToken,
+    hurrying: CancellationToken,
     serving: JoinSet<Result<(), Failure>>,
 }
 
@@ -29,6 +36,13 @@ impl TestGateway {
     /// A gateway whose model "big" is served by `provider`, at 1 and 2 dollars per million tokens.
     pub(crate) async fn start(provider: &ScriptedHttp) -> Self {
         Self::serve(Self::folder(provider.address())).await
+    }
+
+    /// The same, with more configuration.
+    pub(crate) async fn start_configured(provider: &ScriptedHttp, more: &str) -> Self {
+        let folder = Self::folder(provider.address());
+        std::fs::write(folder.path().join("conf.d/more.toml"), more).unwrap();
+        Self::serve(folder).await
     }
 
     /// The same, with these providers instead.
@@ -39,11 +53,11 @@ impl TestGateway {
         Self::run(app::bind_with(&config, catalogue, Vec::new()).await.unwrap(), folder)
     }
 
-    /// The same, with so many handshakes at a time.
-    pub(crate) async fn start_narrow(provider: &ScriptedHttp, handshakes: usize) -> Self {
-        let folder = Self::folder(provider.address());
-        let config = config::load(&folder.path().join("gateway.toml")).unwrap();
-        Self::run(app::bind(&config).await.unwrap().with_handshakes(handshakes), folder)
+    /// Another gateway with the keys, accounts and devices that this folder holds.
+    pub(crate) async fn twin(of: &TempDir) -> Self {
+        let folder = TempDir::new().unwrap();
+        copy(of.path(), folder.path());
+        Self::serve(folder).await
     }
 
     fn folder(provider: SocketAddr) -> TempDir {
@@ -62,17 +76,19 @@ impl TestGateway {
         folder
     }
 
-    async fn serve(folder: TempDir) -> Self {
+    pub(crate) async fn serve(folder: TempDir) -> Self {
         let config = config::load(&folder.path().join("gateway.toml")).unwrap();
         Self::run(app::bind(&config).await.unwrap(), folder)
     }
 
     fn run(bound: Bound, folder: TempDir) -> Self {
-        let address = bound.address();
-        let stopping = CancellationToken::new();
+        let (address, answers) = (bound.address(), bound.answers());
+        let (metrics, http) = (bound.metrics(), bound.http_address());
+        let (stopping, hurrying) = (CancellationToken::new(), CancellationToken::new());
         let mut serving = JoinSet::new();
-        serving.spawn(bound.run(stopping.clone().cancelled_owned()));
-        Self { folder, address, stopping, serving }
+        let now = hurrying.clone().cancelled_owned();
+        serving.spawn(bound.run(stopping.clone().cancelled_owned(), now));
+        Self { folder, address, answers, metrics, http, stopping, hurrying, serving }
     }
 
     /// Stops in order and serves again from the same files, at another address.
@@ -81,9 +97,19 @@ impl TestGateway {
         Self::serve(folder).await
     }
 
+    /// The answers it has.
+    pub(crate) fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
     /// What SIGTERM begins.
     pub(crate) fn begin_stop(&self) {
         self.stopping.cancel();
+    }
+
+    /// What a second SIGTERM begins.
+    pub(crate) fn hurry(&self) {
+        self.hurrying.cancel();
     }
 
     /// Stops in order.
@@ -91,6 +117,26 @@ impl TestGateway {
         self.begin_stop();
         self.serving.join_next().await.unwrap().unwrap().unwrap();
         self.folder
+    }
+
+    /// A token for so many devices of the account "acme", which is made with the first one.
+    pub(crate) async fn token_for(&self, uses: u32, ceiling_nanousd: Option<i64>) -> String {
+        self.token_of("acme", uses, ceiling_nanousd).await
+    }
+
+    /// The same for another account.
+    pub(crate) async fn token_of(&self, account: &str, uses: u32, ceiling_nanousd: Option<i64>) -> String {
+        let name = account.to_owned();
+        let mut admin = self.admin().await;
+        let account = v1::CreateAccountRequest {
+            name: name.clone(),
+            ceiling_nanousd,
+            ..v1::CreateAccountRequest::default()
+        };
+        // The second token finds the account there.
+        let _ = admin.create_account(account).await;
+        let token = v1::CreateTokenRequest { account: name, ttl_s: 60, uses };
+        admin.create_token(token).await.unwrap().into_inner().token
     }
 
     /// What devices pin.
@@ -103,17 +149,23 @@ impl TestGateway {
         GatewayAdminClient::new(channel::connect(path).await.unwrap())
     }
 
-    /// A token of the account "acme", which is made with the first one.
+    /// A token of the account "acme".
     pub(crate) async fn token(&self, ceiling_nanousd: Option<i64>) -> String {
-        let mut admin = self.admin().await;
-        let account = v1::CreateAccountRequest {
-            name: "acme".to_owned(),
-            ceiling_nanousd,
-            ..v1::CreateAccountRequest::default()
-        };
-        // The second token finds the account there.
-        let _ = admin.create_account(account).await;
-        let token = v1::CreateTokenRequest { account: "acme".to_owned(), ttl_s: 60, uses: 1 };
-        admin.create_token(token).await.unwrap().into_inner().token
+        self.token_for(1, ceiling_nanousd).await
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.unwrap(), to.to_path_buf());
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => {
+                std::fs::create_dir(&target).unwrap();
+                copy(&entry.path(), &target);
+            }
+            kind if kind.is_file() => drop(std::fs::copy(entry.path(), target).unwrap()),
+            _ => {}
+        }
     }
 }

@@ -1,10 +1,15 @@
 //! What the tests of several modules need: a request, and honest fakes that speak the real protocols.
 
+mod adapters;
 mod crowds;
 pub(crate) mod device;
 mod end_to_end;
 mod faults;
 pub(crate) mod gateway;
+mod limits;
+mod moving;
+mod pages;
+mod resume;
 pub(crate) mod scripted_http;
 pub(crate) mod scripted_runtime;
 mod stopping;
@@ -25,6 +30,7 @@ pub(crate) fn request(model: &str) -> Request {
         stop: Vec::new(),
         tools: Tools::default(),
         json_schema: None,
+        adapter: None,
     }
 }
 

@@ -7,15 +7,21 @@ use futures_util::{Stream, StreamExt, stream};
 use synesis_proto::runtime::v1;
 use synesis_proto::runtime::v1::generate_event::Event;
 use synesis_proto::runtime::v1::runtime_server::{Runtime, RuntimeServer};
+use synesis_proto::{Problem, reason};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// What every prompt counts.
 pub(crate) const INPUT_TOKENS: u32 = 7;
 /// The prompt that is never answered to the end.
 pub(crate) const HANG: &str = "never stop";
+
+/// The file that the process says is no adapter.
+pub(crate) const NO_ADAPTER: &str = "/no-adapter.gguf";
+/// The file that ends the process.
+pub(crate) const FATAL: &str = "/fatal.gguf";
 
 /// The running service; it stops when dropped.
 pub(crate) struct ScriptedRuntime {
@@ -23,6 +29,7 @@ pub(crate) struct ScriptedRuntime {
     cancelled: watch::Receiver<bool>,
     probes: watch::Receiver<usize>,
     asked: watch::Receiver<Vec<v1::GenerateRequest>>,
+    adapters: watch::Receiver<Vec<String>>,
     _serving: JoinSet<()>,
 }
 
@@ -46,18 +53,26 @@ impl ScriptedRuntime {
         let (sender, cancelled) = watch::channel(false);
         let (probed, probes) = watch::channel(0);
         let (asking, asked) = watch::channel(Vec::new());
+        let (moving, adapters) = watch::channel(Vec::new());
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             // The incoming stream must not end, or the server would stop taking requests.
             let incoming = stream::iter([Ok::<_, std::io::Error>(theirs)]).chain(stream::pending());
-            let service = RuntimeServer::new(Service { manner, cancelled: sender, probed, asking });
+            let service = RuntimeServer::new(Service { manner, cancelled: sender, probed, asking, moving });
             tonic::transport::Server::builder()
                 .add_service(service)
                 .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
-        Self { ours: std::sync::Mutex::new(Some(ours)), cancelled, probes, asked, _serving: serving }
+        Self {
+            ours: std::sync::Mutex::new(Some(ours)),
+            cancelled,
+            probes,
+            asked,
+            adapters,
+            _serving: serving,
+        }
     }
 
     /// The gateway's end of the socketpair; there is one.
@@ -73,6 +88,11 @@ impl ScriptedRuntime {
     /// The first `count` answers that were asked for, as soon as they were.
     pub(crate) async fn asked(&self, count: usize) -> Vec<v1::GenerateRequest> {
         self.asked.clone().wait_for(|asked| asked.len() >= count).await.unwrap().clone()
+    }
+
+    /// What became of adapters so far: `+id` for each that was loaded, `-id` for each that was let go.
+    pub(crate) fn adapters(&self) -> Vec<String> {
+        self.adapters.borrow().clone()
     }
 
     /// Waits until the process was asked `times` times how it is.
@@ -92,6 +112,7 @@ struct Service {
     manner: Manner,
     probed: watch::Sender<usize>,
     asking: watch::Sender<Vec<v1::GenerateRequest>>,
+    moving: watch::Sender<Vec<String>>,
     cancelled: watch::Sender<bool>,
 }
 
@@ -207,15 +228,27 @@ impl Runtime for Service {
 
     async fn load_adapter(
         &self,
-        _: Request<v1::LoadAdapterRequest>,
+        request: Request<v1::LoadAdapterRequest>,
     ) -> Result<Response<v1::AdapterInfo>, Status> {
-        not_scripted()
+        let v1::LoadAdapterRequest { id, path } = request.into_inner();
+        match path.as_str() {
+            NO_ADAPTER => {
+                let next = "use an adapter that was trained for the loaded model";
+                Err(Problem::new(Code::InvalidArgument, reason::ADAPTER_INVALID, "no adapter", next).into())
+            }
+            FATAL => Err(Status::unavailable("broken pipe")),
+            _ => {
+                self.moving.send_modify(|moved| moved.push(format!("+{id}")));
+                Ok(Response::new(v1::AdapterInfo::default()))
+            }
+        }
     }
 
     async fn unload_adapter(
         &self,
-        _: Request<v1::UnloadAdapterRequest>,
+        request: Request<v1::UnloadAdapterRequest>,
     ) -> Result<Response<v1::UnloadAdapterReply>, Status> {
-        not_scripted()
+        self.moving.send_modify(|moved| moved.push(format!("-{}", request.get_ref().id)));
+        Ok(Response::new(v1::UnloadAdapterReply {}))
     }
 }

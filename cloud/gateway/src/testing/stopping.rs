@@ -56,3 +56,16 @@ async fn a_restarted_gateway_knows_its_devices_and_their_receipts() {
     let back = TestDevice::connect(identity, &gateway).await;
     assert_eq!(back.receipt(REQUEST).await.signed_receipt, told.receipt.unwrap());
 }
+
+#[tokio::test]
+async fn a_gateway_that_is_told_to_stop_twice_waits_for_nothing() {
+    let chunks = openai_chunks(&["eight by", "never"], None)[..1].to_vec();
+    let (_provider, gateway, device) = world(vec![Reply::sse_then_hang(chunks)]).await;
+    let mut asking = device.ask(REQUEST, "hi").await;
+    asking.first_delta().await;
+    gateway.begin_stop();
+    device.reaches(TunnelState::Draining).await;
+    gateway.hurry();
+    // Without it, the answer that never comes would be waited for.
+    tokio::time::timeout(Duration::from_secs(30), gateway.stop()).await.expect("it ends");
+}

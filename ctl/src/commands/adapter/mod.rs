@@ -1,7 +1,9 @@
 //! `adapter`: LoRA adapters of the local model.
 
+mod cloud;
 mod import;
 mod source;
+mod transfer;
 mod view;
 
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use synesis_proto::control::v1::{ListAdaptersRequest, OffRequest, RemoveAdapterR
 use crate::connect::Context;
 use crate::failure::Failure;
 use crate::output::Output;
+use transfer::TransferArgs;
 use view::{ListView, RemovedView, SwapView};
 
 /// The commands below `adapter`.
@@ -30,8 +33,12 @@ pub(crate) enum AdapterCommand {
         /// The GGUF file or the PEFT folder
         path: PathBuf,
     },
-    /// List the adapters on this device
-    List,
+    /// List the adapters on this device, and those on their way
+    List {
+        /// What this account has at the gateway instead
+        #[arg(long)]
+        cloud: bool,
+    },
     /// Answer with this adapter from now on; running answers finish on theirs
     Swap {
         /// The adapter's name
@@ -44,10 +51,33 @@ pub(crate) enum AdapterCommand {
         #[command(flatten)]
         expect: Expect,
     },
-    /// Remove an adapter from this device
-    Rm {
+    /// Bring an adapter to the gateway, for other devices of this account and for `ask --cloud`
+    ///
+    /// A job of the daemon, which goes on when this command is closed, after a restart and when the tunnel was lost.
+    /// What the gateway has already is not sent again.
+    Push {
         /// The adapter's name
         name: String,
+        #[command(flatten)]
+        args: TransferArgs,
+    },
+    /// Fetch an adapter from the gateway, and check it as an import is
+    Pull {
+        /// Its name at the gateway, or its sha256
+        wanted: String,
+        /// What to call it here; as it is called there unless given
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        args: TransferArgs,
+    },
+    /// Remove an adapter from this device
+    Rm {
+        /// The adapter's name; with --cloud also a sha256
+        name: String,
+        /// Remove it from the gateway instead; this device's own stays
+        #[arg(long)]
+        cloud: bool,
     },
 }
 
@@ -62,9 +92,10 @@ pub(crate) struct Expect {
 impl AdapterCommand {
     pub(crate) fn patience(&self) -> Option<Duration> {
         match self {
-            Self::Import { .. } => super::UNLIMITED,
+            Self::Import { .. } | Self::Push { .. } | Self::Pull { .. } => super::UNLIMITED,
+            Self::List { cloud: true } | Self::Rm { cloud: true, .. } => super::SLOW,
             Self::Swap { .. } | Self::Off { .. } => super::SLOW,
-            Self::List | Self::Rm { .. } => super::QUICK,
+            Self::List { .. } | Self::Rm { .. } => super::QUICK,
         }
     }
 }
@@ -76,7 +107,13 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     match command {
         AdapterCommand::Import { name, path } => import::run(name, &path, context, output).await,
-        AdapterCommand::List => {
+        AdapterCommand::Push { name, args } => transfer::push(name, args, context, output).await,
+        AdapterCommand::Pull { wanted, name, args } => {
+            transfer::pull(wanted, name, args, context, output).await
+        }
+        AdapterCommand::List { cloud: true } => cloud::list(context, output).await,
+        AdapterCommand::Rm { name, cloud: true } => cloud::remove(name, context, output).await,
+        AdapterCommand::List { cloud: false } => {
             let reply = context.connect().await?.adapters().list(ListAdaptersRequest {}).await?;
             output.print(&ListView::from(reply.into_inner())).await
         }
@@ -90,7 +127,7 @@ pub(crate) async fn run(
             let reply = context.connect().await?.adapters().off(request).await?;
             output.print(&SwapView::from(reply.into_inner())).await
         }
-        AdapterCommand::Rm { name } => {
+        AdapterCommand::Rm { name, cloud: false } => {
             let request = RemoveAdapterRequest { name: name.clone() };
             context.connect().await?.adapters().remove(request).await?;
             output.print(&RemovedView::new(name)).await

@@ -1,7 +1,7 @@
 //! What the commands print.
 
 use serde::Serialize;
-use synesis_proto::control::v1::{AdapterRecord, ListAdaptersReply, SwapReply};
+use synesis_proto::control::v1::{AdapterRecord, ListAdaptersReply, SwapReply, Transfer};
 
 use crate::units;
 use crate::view::{Style, View, present, printable, table};
@@ -106,19 +106,23 @@ pub(super) struct ListView {
     schema: &'static str,
     generation: u64,
     adapters: Vec<AdapterJson>,
+    transfers: Vec<TransferJson>,
 }
 
 impl From<ListAdaptersReply> for ListView {
     fn from(reply: ListAdaptersReply) -> Self {
         let adapters = reply.adapters.into_iter().map(AdapterJson::from).collect();
-        Self { schema: "synesis.adapters/1", generation: reply.generation, adapters }
+        let transfers = reply.transfers.into_iter().map(TransferJson::from).collect();
+        Self { schema: "synesis.adapters/1", generation: reply.generation, adapters, transfers }
     }
 }
 
 impl View for ListView {
     fn human(&self, style: Style) -> String {
+        let mut transfers = self.transfers_table(style);
         if self.adapters.is_empty() {
-            return "no adapters; import one with `synctl adapter import PATH`".to_owned();
+            transfers.insert(0, "no adapters; import one with `synctl adapter import PATH`".to_owned());
+            return transfers.join("\n");
         }
         let rows: Vec<[String; 8]> = self
             .adapters
@@ -143,12 +147,133 @@ impl View for ListView {
                 lines.push(format!("{}: {why}", adapter.name));
             }
         }
+        lines.extend(transfers);
         lines.join("\n")
     }
 }
 
+impl ListView {
+    fn transfers_table(&self, style: Style) -> Vec<String> {
+        if self.transfers.is_empty() {
+            return Vec::new();
+        }
+        let rows: Vec<[String; 5]> = self
+            .transfers
+            .iter()
+            .map(|transfer| {
+                [
+                    transfer.direction.clone(),
+                    transfer.name.clone(),
+                    transfer.state.clone(),
+                    transfer.so_far(),
+                    minute(&transfer.begun_at),
+                ]
+            })
+            .collect();
+        let mut lines =
+            vec![String::new(), table(["TRANSFER", "NAME", "STATE", "MOVED", "BEGUN"], &rows, style)];
+        for transfer in &self.transfers {
+            if let Some(why) = &transfer.reason {
+                lines.push(format!("{} of {}: {}", transfer.direction, transfer.name, printable(why)));
+            }
+        }
+        lines
+    }
+}
+
+/// An adapter on its way to or from the gateway.
+#[derive(Debug, Serialize)]
+struct TransferJson {
+    id: String,
+    direction: String,
+    name: String,
+    sha256: String,
+    size_bytes: u64,
+    moved_bytes: u64,
+    state: String,
+    reason: Option<String>,
+    next_step: Option<String>,
+    begun_at: String,
+}
+
+impl From<Transfer> for TransferJson {
+    fn from(transfer: Transfer) -> Self {
+        Self {
+            id: transfer.id,
+            direction: transfer.direction,
+            name: transfer.name,
+            sha256: transfer.sha256,
+            size_bytes: transfer.size_bytes,
+            moved_bytes: transfer.moved_bytes,
+            state: transfer.state,
+            reason: present(transfer.reason),
+            next_step: present(transfer.next_step),
+            begun_at: transfer.begun_at,
+        }
+    }
+}
+
+impl TransferJson {
+    fn so_far(&self) -> String {
+        format!("{} of {}", units::bytes(self.moved_bytes), units::bytes(self.size_bytes))
+    }
+}
+
+/// How a transfer ended, or goes on.
+#[derive(Debug, Serialize)]
+pub(super) struct TransferView {
+    r#type: &'static str,
+    schema: &'static str,
+    #[serde(flatten)]
+    transfer: TransferJson,
+}
+
+impl TransferView {
+    pub(super) fn new(schema: &'static str, transfer: Transfer) -> Self {
+        Self { r#type: "done", schema, transfer: transfer.into() }
+    }
+}
+
+impl View for TransferView {
+    fn human(&self, style: Style) -> String {
+        let TransferJson { name, direction, state, sha256, size_bytes, .. } = &self.transfer;
+        let name = style.strong(name);
+        match (state.as_str(), direction.as_str()) {
+            ("done", "push") => {
+                format!("{name} is at the gateway, {}\nsha256 {sha256}", units::bytes(*size_bytes))
+            }
+            ("done", _) => {
+                format!("{name} is on this device, {}\nsha256 {sha256}", units::bytes(*size_bytes))
+            }
+            _ => format!(
+                "the {direction} of {name} goes on by itself ({state}): synctl adapter list shows how far it is"
+            ),
+        }
+    }
+}
+
+/// A transfer that was ended.
+#[derive(Debug, Serialize)]
+pub(super) struct CancelledView {
+    schema: &'static str,
+    cancelled: TransferJson,
+}
+
+impl CancelledView {
+    pub(super) fn new(transfer: Transfer) -> Self {
+        Self { schema: "synesis.transfer_cancelled/1", cancelled: transfer.into() }
+    }
+}
+
+impl View for CancelledView {
+    fn human(&self, _: Style) -> String {
+        let TransferJson { direction, name, .. } = &self.cancelled;
+        format!("the {direction} of {name} is cancelled, after {}", self.cancelled.so_far())
+    }
+}
+
 /// `2026-01-01T10:30:59.123Z` as `2026-01-01 10:30 UTC`. What is no such instant stays as it is.
-fn minute(instant: &str) -> String {
+pub(super) fn minute(instant: &str) -> String {
     match (instant.get(..10), instant.get(11..16)) {
         (Some(day), Some(minute)) if instant.ends_with('Z') => format!("{day} {minute} UTC"),
         _ => instant.to_owned(),

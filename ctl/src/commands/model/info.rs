@@ -35,6 +35,8 @@ struct ModelView {
     memory_bytes: Option<u64>,
     resident_bytes: Option<u64>,
     makes_embeddings: bool,
+    embeddings_only: bool,
+    embedding_width: Option<u32>,
     reason: Option<String>,
     next_step: Option<String>,
 }
@@ -66,6 +68,8 @@ impl From<ModelInfoReply> for ModelView {
             memory_bytes: known(reply.memory_bytes),
             resident_bytes: known(reply.resident_bytes),
             makes_embeddings: reply.makes_embeddings,
+            embeddings_only: reply.embeddings_only,
+            embedding_width: known(reply.embedding_width),
             reason: present(reply.reason),
             next_step: present(reply.next_step),
         }
@@ -82,6 +86,12 @@ impl View for ModelView {
         let busy = self
             .parallel
             .map(|parallel| format!("{} of {parallel} answering, {} waiting", self.active, self.queued));
+        let embeddings = self.makes_embeddings.then(|| {
+            let width =
+                self.embedding_width.map_or_else(String::new, |width| format!(", {width} numbers each"));
+            let only = if self.embeddings_only { "; it writes no text" } else { "" };
+            format!("yes{width}{only}")
+        });
         let memory = self.resident_bytes.or(self.memory_bytes).map(units::bytes);
         let rows = [
             ("model", Some(self.name.clone().unwrap_or_else(|| "none".to_owned()))),
@@ -97,7 +107,7 @@ impl View for ModelView {
             ("template", self.path.as_ref().map(|_| template.to_owned())),
             ("requests", busy),
             ("memory", memory),
-            ("embeddings", self.makes_embeddings.then(|| "yes".to_owned())),
+            ("embeddings", embeddings),
             ("engine", self.engine.clone()),
         ];
         let lines = rows.into_iter().filter_map(|(name, value)| Some(format!("{name:<13} {}", value?)));

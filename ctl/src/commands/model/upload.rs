@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::oneshot;
 
 use super::PullArgs;
-use super::progress::{Shown, follow};
+use super::progress::{WORDS, follow};
+use crate::commands::progress::Shown;
 use crate::connect::Context;
 use crate::failure::Failure;
 use crate::feed::{self, OnFailure};
@@ -44,7 +45,7 @@ pub(super) async fn run(
     let first = UploadChunk { name, size_bytes, sha256, data: Vec::new() };
     let (go_on, from) = oneshot::channel();
     let (chunks, failed) = feed::split(chunks(first, from, file, path), OnFailure::Stall);
-    let mut shown = Shown::new(output);
+    let mut shown = Shown::new(WORDS, output);
     let mut models = context.connect().await?.models();
     let sending = async {
         let mut events = models.upload(chunks).await?.into_inner();

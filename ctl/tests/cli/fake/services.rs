@@ -218,6 +218,36 @@ impl Adapters for Service {
         Ok(Response::new(self.gate().await?.swap.clone()))
     }
 
+    type PushStream = Events<TransferEvent>;
+
+    async fn push(&self, request: Request<PushAdapterRequest>) -> Reply<Self::PushStream> {
+        self.note(Asked::Push(request.into_inner()));
+        Ok(self.play(&self.gate().await?.transfer))
+    }
+
+    type PullStream = Events<TransferEvent>;
+
+    async fn pull(&self, request: Request<PullAdapterRequest>) -> Reply<Self::PullStream> {
+        self.note(Asked::Pull(request.into_inner()));
+        Ok(self.play(&self.gate().await?.transfer))
+    }
+
+    async fn cancel_transfer(&self, request: Request<CancelTransferRequest>) -> Reply<CancelTransferReply> {
+        let CancelTransferRequest { name, direction } = request.into_inner();
+        self.gate().await?;
+        let transfer = Transfer { name, direction, ..Transfer::default() };
+        Ok(Response::new(CancelTransferReply { transfer: Some(transfer) }))
+    }
+
+    async fn list_cloud(&self, _: Request<ListCloudRequest>) -> Reply<ListCloudReply> {
+        Ok(Response::new(self.gate().await?.cloud.clone()))
+    }
+
+    async fn remove_cloud(&self, request: Request<RemoveCloudRequest>) -> Reply<RemoveCloudReply> {
+        self.note(Asked::Removed(request.into_inner().wanted));
+        Ok(Response::new(RemoveCloudReply { removed: self.gate().await?.cloud.adapters.clone() }))
+    }
+
     async fn remove(&self, request: Request<RemoveAdapterRequest>) -> Reply<RemoveAdapterReply> {
         self.note(Asked::Removed(request.into_inner().name));
         self.gate().await?;

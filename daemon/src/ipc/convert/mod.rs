@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-pub(super) use adapters::{list_reply, piece, record, swap_reply};
+pub(super) use adapters::{cloud_adapter, list_reply, piece, record, swap_reply, transfer, transfer_event};
 pub(super) use ask::{ask, ask_event, replayed, route_reply};
 pub(super) use models::{catalogue_reply, list_models_reply, load_model_reply, pull_event};
 pub(super) use privacy::preview;

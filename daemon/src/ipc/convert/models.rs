@@ -31,6 +31,8 @@ impl From<&ModelStatus> for ModelInfoReply {
             resident_bytes: load.resident_bytes,
             makes_embeddings: info.makes_embeddings,
             threads: info.threads,
+            embeddings_only: info.embeddings_only,
+            embedding_width: info.embedding_width,
         }
     }
 }

@@ -19,6 +19,7 @@ impl From<&NodeStatus> for StatusReply {
                 name: status.model.name.clone(),
                 reason: status.model.reason.clone(),
                 next_step: status.model.next_step.clone(),
+                makes_embeddings: status.model.makes_embeddings(),
             }),
             adapter: Some(Adapter {
                 name: adapter.map(|adapter| adapter.name.to_string()).unwrap_or_default(),
@@ -52,6 +53,8 @@ impl From<&TunnelView> for Tunnel {
             reason: view.reason.clone(),
             next_step: view.next_step.clone(),
             retry_in_ms: view.retry_at.map(until),
+            transport: view.transport.map(|carrier| carrier.as_str().to_owned()).unwrap_or_default(),
+            rebinds: view.rebinds,
         }
     }
 }

@@ -7,7 +7,6 @@ use synesis_proto::control::v1::{
     AskEvent, AskRequest, Decision, DecisionsRequest, EmbedReply, EmbedRequest, Embedding, Replayed,
     RouteReply, Usage,
 };
-use synesis_proto::runtime::v1 as runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -15,11 +14,9 @@ use super::Replies;
 use crate::app::Handles;
 use crate::ask::Asker;
 use crate::decisions::replay;
+use crate::embed::Texts;
 use crate::ipc::call::Call;
 use crate::ipc::{convert, status};
-
-/// Inputs of one request for embeddings; the model process takes no more.
-const MAX_INPUTS: usize = 256;
 
 /// The service.
 #[derive(Debug)]
@@ -94,15 +91,15 @@ impl Inference for InferenceService {
     }
 
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedReply>, Status> {
-        let inputs = request.into_inner().inputs;
-        if inputs.is_empty() || inputs.len() > MAX_INPUTS {
-            return Err(status::bad_request("a request embeds 1 to 256 texts", "split it into smaller ones"));
-        }
-        if inputs.iter().any(String::is_empty) {
-            return Err(status::bad_request("a text to embed is empty", "leave it out"));
-        }
+        let uid = Call::of(&request).caller.uid;
+        let texts = Texts::try_from(request.into_inner().inputs).map_err(|error| {
+            status::bad_request(&error.to_string(), "send fewer or shorter texts, and none that is empty")
+        })?;
         let model = self.asker.model.status().borrow().name.clone();
-        let reply = self.asker.model.embed(runtime::EmbedRequest { inputs }).await.map_err(status::refuse)?;
+        let reply = tokio::select! {
+            reply = self.asker.model.embed(texts.request(uid)) => reply.map_err(status::refuse)?,
+            () = self.stopping.cancelled() => return Err(status::not_now("synesisd is stopping")),
+        };
         let input_tokens = reply.embeddings.iter().map(|embedding| embedding.tokens).sum();
         let embeddings =
             reply.embeddings.into_iter().map(|embedding| Embedding { values: embedding.values }).collect();

@@ -1,6 +1,7 @@
 //! The refusals of everything that reaches beyond this device: routing, escalation, enrolment, money.
 
 mod enrolment;
+mod transfers;
 
 use synesis_ledger::NanoUsd;
 use synesis_mesh::device::{OpenError, PingError, TunnelState, TunnelStatus};
@@ -51,6 +52,14 @@ impl From<AskError> for Problem {
                 "shorten the prompt, or start a new session",
             ),
             AskError::Adapter(error) => error.into(),
+            AskError::NotPushed(name) => Problem::new(
+                Code::NotFound,
+                reason::ADAPTER_NOT_FOUND,
+                message,
+                format!(
+                    "synctl adapter push {name} brings it there; synctl adapter list --cloud shows what is"
+                ),
+            ),
             AskError::Model(error) => error.into(),
             AskError::Redact(error) => not_redacted(&error),
             AskError::Escalation(error) => error.into(),
@@ -188,6 +197,22 @@ fn gateway_said(code: Option<ErrorCode>, message: String, next_step: String) -> 
         }
         Some(E::UnknownDevice) => {
             (Code::FailedPrecondition, reason::NOT_ENROLLED, "run `synctl unenroll`, then `synctl enroll`")
+        }
+        Some(E::AdapterUnknown) => (
+            Code::NotFound,
+            reason::ADAPTER_NOT_FOUND,
+            "push it with `synctl adapter push`; `synctl adapter list --cloud` shows what is there",
+        ),
+        Some(E::AdapterQuota) => (
+            Code::ResourceExhausted,
+            reason::ADAPTER_QUOTA,
+            "remove one with `synctl adapter rm --cloud`, or have the quota raised",
+        ),
+        Some(E::AdapterUnusable) => {
+            (Code::FailedPrecondition, reason::ADAPTER_INVALID, "ask without --adapter, or ask with --local")
+        }
+        Some(E::DigestMismatch) => {
+            (Code::DataLoss, reason::DIGEST_MISMATCH, "push it again; it is then sent from the beginning")
         }
         Some(E::RateLimited) => {
             (Code::ResourceExhausted, reason::RATE_LIMITED, "wait a moment, then ask again")

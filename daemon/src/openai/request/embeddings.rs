@@ -5,20 +5,20 @@ use serde::Deserialize;
 use super::options::model;
 use super::{Fields, Names, RequestError};
 use crate::ask::Ask;
+use crate::embed::Texts;
 use crate::route::Mode;
-
-/// Texts of one request; the model process takes no more.
-const MOST: usize = 256;
 
 /// An embeddings request, understood.
 #[derive(Debug)]
 pub(in crate::openai) struct EmbeddingsRequest {
     /// The texts.
-    pub(in crate::openai) inputs: Vec<String>,
+    pub(in crate::openai) texts: Texts,
     /// By this name.
     pub(in crate::openai) model: String,
     /// How the numbers are written.
     pub(in crate::openai) encoding: Encoding,
+    /// Numbers that a vector is expected to have.
+    pub(in crate::openai) dimensions: Option<usize>,
 }
 
 /// How a vector is written.
@@ -45,22 +45,21 @@ enum Input {
 pub(in crate::openai) fn embeddings(body: &[u8], names: &Names) -> Result<EmbeddingsRequest, RequestError> {
     let fields = Fields::of_body(body)?;
     let model = model(&fields)?;
-    fields.without("dimensions", &[], "vectors have the length that the model gives them")?;
-    let expected = "a string or an array of 1 to 256 strings, none of them empty";
+    let dimensions = fields.optional("dimensions", "a whole number")?;
+    let expected = "a string or an array of 1 to 256 strings, none of them empty, 1 MiB in all";
     let inputs = match fields.required("input", expected)? {
         Input::One(input) => vec![input],
         Input::Many(inputs) => inputs,
     };
-    if !(1..=MOST).contains(&inputs.len()) || inputs.iter().any(|input| input.trim().is_empty()) {
-        return Err(RequestError::WrongType { param: fields.path("input"), expected });
-    }
+    let texts = Texts::try_from(inputs)
+        .map_err(|_| RequestError::WrongType { param: fields.path("input"), expected })?;
     let encoding = fields.optional("encoding_format", "\"float\" or \"base64\"")?.unwrap_or(Encoding::Float);
     let aimed = names.aim(&model, Ask::default())?;
     if aimed.mode == Mode::Cloud || !matches!(aimed.adapter.as_str(), "" | "none") {
         let why = "vectors are made by the local base model; name \"local\"";
         return Err(RequestError::Unsupported { param: fields.path("model"), why });
     }
-    Ok(EmbeddingsRequest { inputs, model, encoding })
+    Ok(EmbeddingsRequest { texts, model, encoding, dimensions })
 }
 
 #[cfg(test)]
@@ -74,9 +73,11 @@ mod tests {
     #[test]
     fn one_text_or_several_in_either_encoding() {
         let one = read(r#"{"model": "local", "input": "a"}"#).unwrap();
-        assert_eq!((one.inputs, one.encoding), (vec!["a".to_owned()], Encoding::Float));
+        assert_eq!((one.texts.request(0).inputs, one.encoding), (vec!["a".to_owned()], Encoding::Float));
         let two = read(r#"{"model": "smol", "input": ["a", "b"], "encoding_format": "base64"}"#).unwrap();
-        assert_eq!((two.inputs.len(), two.encoding), (2, Encoding::Base64));
+        assert_eq!((two.texts.count(), two.encoding, two.dimensions), (2, Encoding::Base64, None));
+        let sized = read(r#"{"model": "local", "input": "a", "dimensions": 576}"#).unwrap();
+        assert_eq!(sized.dimensions, Some(576));
     }
 
     #[test]
@@ -87,7 +88,7 @@ mod tests {
             (r#"{"model": "local", "input": []}"#, "input"),
             (r#"{"model": "local", "input": ["a", " "]}"#, "input"),
             (r#"{"model": "local", "input": "a", "encoding_format": "int8"}"#, "encoding_format"),
-            (r#"{"model": "local", "input": "a", "dimensions": 3}"#, "dimensions"),
+            (r#"{"model": "local", "input": "a", "dimensions": "small"}"#, "dimensions"),
             (r#"{"model": "pirate", "input": "a"}"#, "model"),
             (r#"{"model": "cloud", "input": "a"}"#, "model"),
         ] {

@@ -32,6 +32,9 @@ pub(super) enum RequestError {
     /// A feature that is not there.
     #[error("`{param}` cannot be had here: {why}")]
     Unsupported { param: String, why: &'static str },
+    /// Vectors of another length than the model's.
+    #[error("`dimensions` cannot be had here: the model's vectors have {width} numbers; leave it out")]
+    Dimensions { width: usize },
     /// Two fields that exclude each other.
     #[error("`{param}` and `{other}` exclude each other")]
     Both { param: String, other: &'static str },

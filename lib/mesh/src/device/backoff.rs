@@ -25,6 +25,13 @@ impl Backoff {
     pub fn draw(&self, attempt: u32, rng: &mut impl Rng) -> Duration {
         self.ceiling(attempt).mul_f64(rng.random::<f64>())
     }
+
+    /// The same where the gateway asked for a window: uniformly random in the window at first; when that did not help,
+    /// in the longer of the two.
+    pub fn draw_turn(&self, window: Duration, attempt: u32, rng: &mut impl Rng) -> Duration {
+        let ceiling = if attempt == 0 { window } else { self.ceiling(attempt).max(window) };
+        ceiling.mul_f64(rng.random::<f64>())
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +48,19 @@ mod tests {
         let seconds: Vec<_> = (0..9).map(|n| BACKOFF.ceiling(n).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         assert_eq!(BACKOFF.ceiling(u32::MAX).as_secs(), 60);
+    }
+
+    #[test]
+    fn a_turn_is_drawn_from_the_window_and_later_from_whatever_is_longer() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let mut longest = |window, attempt| {
+            let draws = (0..1000).map(|_| BACKOFF.draw_turn(Duration::from_secs(window), attempt, &mut rng));
+            draws.max().unwrap_or_default().as_secs_f64()
+        };
+        assert!((14.0..15.0).contains(&longest(15, 0)));
+        assert!((14.0..15.0).contains(&longest(15, 1)), "the second ceiling is shorter than the window");
+        assert!((30.0..32.0).contains(&longest(15, 5)));
+        assert!(longest(0, 0) <= 0.0, "a window may be shorter than the first ceiling");
     }
 
     #[test]

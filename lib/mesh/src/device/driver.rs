@@ -1,26 +1,32 @@
 //! The driver: feeds the state machine with what happens, does what it says, and publishes the status.
 
 use std::mem::discriminant;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use synesis_proto::mesh::v1;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::{Network, Udp};
 use super::handle::{Shared, TunnelHandle};
-use super::link::{self, LinkHandle, News, Order};
+use super::link::{self, Doubt, LinkHandle, LinkUp, News, Order};
 use super::state::{Effect, Event, State, step};
-use super::{Failure, TunnelConfig, TunnelEvent, TunnelState, TunnelStatus, Verdict};
+use super::{Failure, TunnelConfig, TunnelEvent, TunnelState, TunnelStatus, network_change, seek};
+use crate::carrier::Carrier;
 use crate::identity::DeviceIdentity;
-use crate::kind::CLOSE_NORMAL;
 
 const EVENTS: usize = 64;
 const NEWS: usize = 16;
+/// Dials in a row that ended on TCP: after so many, UDP gets no head start.
+const UDP_IS_DEAD: u32 = 2;
+/// A gateway cannot ask devices to stay away longer than this after it was lost.
+const MAX_WINDOW: Duration = Duration::from_secs(300);
 /// A stopping device waits this long for its close to leave the machine.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -49,7 +55,10 @@ impl Tunnel {
             events: broadcast::Sender::new(EVENTS),
             timing: config.timing,
         });
-        (TunnelHandle { shared: shared.clone() }, TunnelDriver { config, shared, network })
+        (
+            TunnelHandle { shared: shared.clone() },
+            TunnelDriver { config, shared, network, rng: StdRng::from_rng(&mut rand::rng()) },
+        )
     }
 }
 
@@ -59,6 +68,8 @@ pub struct TunnelDriver {
     config: TunnelConfig,
     shared: Arc<Shared>,
     network: Arc<dyn Network>,
+    /// For waits; tests seed it.
+    pub(super) rng: StdRng,
 }
 
 impl TunnelDriver {
@@ -68,6 +79,10 @@ impl TunnelDriver {
         let mut identity = self.shared.identity.subscribe();
         let has_identity = identity.borrow_and_update().is_some();
         let mut run = Run::new(self, if has_identity { State::Offline } else { State::Unenrolled });
+        // Ends with the run: its task is one of the run's.
+        let (changed_in, mut changed) = mpsc::channel(1);
+        let (network, gateway) = (run.network.clone(), run.remote.subscribe());
+        run.tasks.spawn(network_change::watch(network, gateway, changed_in));
         run.apply(Event::Start);
         loop {
             tokio::select! {
@@ -79,19 +94,21 @@ impl TunnelDriver {
                     run.apply(if set { Event::IdentitySet } else { Event::IdentityCleared });
                 }
                 () = run.shared.redial.notified() => run.apply(Event::Reconnect),
+                Some(()) = changed.recv() => run.apply(Event::NetworkChanged),
                 news = next_news(&mut run.current) => run.hear(news),
+                news = next_news(&mut run.seeker) => run.hear_seeker(news),
                 () = due(run.timer) => {
                     run.timer = None;
                     run.apply(Event::Due);
                 }
-                Some(_) = run.tasks.join_next() => {}
+                Some(ended) = run.tasks.join_next() => note_panic(ended),
             }
         }
-        let leaving = run.link.as_ref().map(|link| link.endpoint.clone());
+        let leaving = run.link.as_ref().map(|link| link.connection.clone());
         run.apply(Event::Stop);
-        if let Some(endpoint) = leaving {
+        if let Some(connection) = leaving {
             // The gateway notices a lost close by itself, only later.
-            let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+            let _ = timeout(FAREWELL, connection.wait_idle()).await;
         }
     }
 }
@@ -109,9 +126,20 @@ struct Run {
     network: Arc<dyn Network>,
     state: State,
     timer: Option<Instant>,
+    rng: StdRng,
     tasks: JoinSet<()>,
     current: Option<Current>,
     link: Option<LinkHandle>,
+    /// Looks for QUIC while the link runs over TCP ...
+    seeker: Option<Current>,
+    /// ... and has found it.
+    better: Option<Box<LinkUp>>,
+    /// Dials in a row that ended on TCP.
+    udp_silent: u32,
+    /// Where the last connection went; before the first, where it will go if that is an address.
+    remote: watch::Sender<Option<SocketAddr>>,
+    /// How far the gateway wants devices spread that lose it together.
+    window: Option<Duration>,
     announce: Option<TunnelEvent>,
     // What the status shows beside the state.
     failure: Option<Failure>,
@@ -119,25 +147,36 @@ struct Run {
     welcome: Option<Arc<v1::Welcome>>,
     since: Option<SystemTime>,
     rtt: Option<Duration>,
+    rebinds: u32,
+    doubt: Option<Doubt>,
 }
 
 impl Run {
-    fn new(driver: &TunnelDriver, state: State) -> Self {
+    fn new(driver: &mut TunnelDriver, state: State) -> Self {
+        let gateway = driver.config.endpoints.first().cloned();
         Self {
             config: driver.config.clone(),
             shared: driver.shared.clone(),
             network: driver.network.clone(),
             state,
             timer: None,
+            rng: StdRng::from_rng(&mut driver.rng),
             tasks: JoinSet::new(),
             current: None,
             link: None,
+            seeker: None,
+            better: None,
+            udp_silent: 0,
+            remote: watch::Sender::new(None),
+            window: None,
             announce: None,
             failure: None,
-            gateway: driver.config.endpoints.first().cloned(),
+            gateway,
             welcome: None,
             since: None,
             rtt: None,
+            rebinds: 0,
+            doubt: None,
         }
     }
 
@@ -163,15 +202,20 @@ impl Run {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Dial => self.dial(),
+            Effect::Rebind => {
+                // A link that has so many orders waiting is stuck, and its heartbeats say so.
+                let _ = self.link.as_ref().map(|link| link.orders.try_send(Order::Rebind));
+            }
             Effect::Hangup => self.hang_up(),
             Effect::Release => {
                 self.current = None;
-                if let Some(link) = self.forget_link()
-                    && link.orders.try_send(Order::Leave).is_err()
-                {
-                    link.connection.close(CLOSE_NORMAL.into(), b"moving");
+                if let Some(link) = self.forget_link() {
+                    release(&link);
                 }
             }
+            Effect::SeekQuic => self.seek(),
+            Effect::Switch => self.switch(),
+            Effect::Discard => self.better = None,
             Effect::AnnounceUp => {
                 self.since = Some(SystemTime::now());
                 self.failure = None;
@@ -182,15 +226,29 @@ impl Run {
             Effect::AnnounceDown => self.announce = Some(TunnelEvent::Down),
             Effect::AwaitStable => self.timer = Some(Instant::now() + self.config.timing.stable_after),
             Effect::AwaitRetry { attempt } => {
-                let wait = self.config.timing.backoff.draw(attempt, &mut rand::rng());
-                self.timer = Some(Instant::now() + wait);
-                let reason = self.failure.as_ref().map(|failure| failure.reason.as_str());
-                tracing::info!(reason, ?wait, "tunnel down, dialling again after a wait");
+                let wait = self.config.timing.backoff.draw(attempt, &mut self.rng);
+                self.retry_after(wait);
+            }
+            Effect::AwaitTurn { attempt } => {
+                let backoff = self.config.timing.backoff;
+                let wait = match self.window {
+                    Some(window) => backoff.draw_turn(window, attempt, &mut self.rng),
+                    None => backoff.draw(attempt, &mut self.rng),
+                };
+                self.retry_after(wait);
             }
             Effect::AwaitMove { within } => {
-                self.timer = Some(Instant::now() + within.mul_f64(rand::rng().random::<f64>()));
+                self.timer = Some(Instant::now() + within.mul_f64(self.rng.random::<f64>()));
             }
         }
+    }
+
+    /// What the gateway asked for comes on top: those it sent away together do not come back together.
+    fn retry_after(&mut self, drawn: Duration) {
+        let wait = drawn + self.failure.as_ref().and_then(|failure| failure.retry_after).unwrap_or_default();
+        self.timer = Some(Instant::now() + wait);
+        let reason = self.failure.as_ref().map(|failure| failure.reason.as_str());
+        tracing::info!(reason, ?wait, "tunnel down, dialling again after a wait");
     }
 
     fn dial(&mut self) {
@@ -198,9 +256,52 @@ impl Run {
         if self.config.endpoints.is_empty() {
             self.gateway = Some(identity.gateway.clone());
         }
+        let literal = || self.gateway.as_ref()?.parse().ok();
+        self.remote.send_if_modified(|remote| {
+            let known = remote.is_some();
+            *remote = remote.or_else(literal);
+            remote.is_some() != known
+        });
         let (news_in, news) = mpsc::channel(NEWS);
-        let task = self.tasks.spawn(link::run(self.config.clone(), identity, self.network.clone(), news_in));
-        self.current = Some(Current { task, news });
+        let dead = self.udp_silent >= UDP_IS_DEAD;
+        let head_start = if dead { Duration::ZERO } else { self.config.timing.tcp_after };
+        let link = link::run(self.config.clone(), identity, self.network.clone(), head_start, news_in);
+        self.current = Some(Current { task: self.tasks.spawn(link), news });
+    }
+
+    fn seek(&mut self) {
+        let Some(identity) = self.shared.identity.borrow().clone() else { return };
+        let (news_in, news) = mpsc::channel(NEWS);
+        let seek = seek::run(self.config.clone(), identity, self.network.clone(), news_in);
+        self.seeker = Some(Current { task: self.tasks.spawn(seek), news });
+    }
+
+    /// New work goes to the connection that was found; what runs on the old one finishes there.
+    fn switch(&mut self) {
+        let (Some(found), Some(seeker)) = (self.better.take(), self.seeker.take()) else { return };
+        self.current = Some(seeker);
+        let old = self.link.take();
+        self.rtt = None;
+        self.adopt(*found);
+        self.shared.link.send_replace(self.link.clone());
+        if let Some(link) = old {
+            release(&link);
+        }
+        tracing::info!(gateway = self.gateway, "tunnel moved from TCP to QUIC");
+    }
+
+    fn adopt(&mut self, up: LinkUp) {
+        self.udp_silent = match up.handle.connection.carrier() {
+            Carrier::Quic => 0,
+            Carrier::Tcp => self.udp_silent.saturating_add(1),
+        };
+        self.remote.send_replace(Some(up.handle.connection.remote()));
+        let window = Duration::from_millis(up.welcome.reconnect_window_ms).min(MAX_WINDOW);
+        self.window = Some(window).filter(|window| !window.is_zero());
+        (self.rebinds, self.doubt) = (0, None);
+        self.link = Some(up.handle);
+        self.welcome = Some(up.welcome);
+        self.gateway = Some(up.gateway);
     }
 
     fn hang_up(&mut self) {
@@ -208,7 +309,7 @@ impl Run {
             current.task.abort();
         }
         if let Some(link) = self.forget_link() {
-            link.connection.close(CLOSE_NORMAL.into(), b"the device hangs up");
+            link.connection.leave("the device hangs up");
         }
     }
 
@@ -216,19 +317,29 @@ impl Run {
     fn forget_link(&mut self) -> Option<LinkHandle> {
         self.shared.link.send_replace(None);
         (self.welcome, self.since, self.rtt) = (None, None, None);
+        (self.rebinds, self.doubt) = (0, None);
+        self.better = None;
+        if let Some(seeker) = self.seeker.take() {
+            seeker.task.abort();
+        }
         self.link.take()
     }
 
     fn hear(&mut self, news: News) {
         match news {
             News::Up(up) => {
-                self.link = Some(up.handle);
-                self.welcome = Some(up.welcome);
-                self.gateway = Some(up.gateway);
-                self.apply(Event::Connected);
+                let carrier = up.handle.connection.carrier();
+                self.adopt(*up);
+                self.apply(Event::Connected(carrier));
             }
             News::Rtt(rtt) => {
                 self.rtt = Some(rtt);
+                self.doubt = None;
+                self.publish();
+            }
+            News::Rebound(doubt) => {
+                self.rebinds += 1;
+                self.doubt = Some(doubt);
                 self.publish();
             }
             News::Prewarm(adapter) => {
@@ -238,12 +349,24 @@ impl Run {
             News::Drain(within) => self.apply(Event::Drain { within }),
             News::Ended(failure) => {
                 let verdict = failure.verdict;
-                if verdict != Verdict::Retry {
+                if !verdict.may_pass() {
                     tracing::warn!(reason = failure.reason, next_step = failure.next_step, "tunnel refused");
                 }
                 self.failure = Some(failure);
                 self.apply(Event::Failed(verdict));
             }
+        }
+    }
+
+    /// Until the tunnel uses what the seeker found, nothing else of its is news.
+    fn hear_seeker(&mut self, news: News) {
+        match news {
+            News::Up(up) => {
+                self.better = Some(up);
+                self.apply(Event::Upgraded);
+            }
+            News::Ended(_) => self.seeker = None,
+            _ => {}
         }
     }
 
@@ -254,6 +377,21 @@ impl Run {
             status.rtt = self.rtt;
             status.connected_since = self.since;
             status.welcome = self.welcome.clone();
+            status.transport = self.link.as_ref().map(|link| link.connection.carrier());
+            status.rebinds = self.rebinds;
+        }
+        if status.state == TunnelState::Up
+            && let Some(doubt) = self.doubt
+        {
+            status.reason = Some(in_doubt(doubt, self.rebinds));
+        } else if status.state == TunnelState::Up
+            && status.transport == Some(Carrier::Tcp)
+            && status.reason.is_none()
+        {
+            let gateway = self.gateway.as_deref().unwrap_or("the gateway");
+            status.reason =
+                Some(format!("UDP to {gateway} got no answer; connected over TCP, trying UDP again"));
+            status.next_step = Some(format!("open UDP to {gateway} in the firewall"));
         }
         if status.state == TunnelState::Backoff {
             status.retry_at = self.timer;
@@ -298,6 +436,32 @@ fn explain(state: State, failure: Option<&Failure>) -> TunnelStatus {
     status.reason = Some(reason.to_owned());
     status.next_step = Some(next_step.to_owned()).filter(|step| !step.is_empty());
     status
+}
+
+/// Takes leave of a connection without cutting what runs on it.
+fn release(link: &LinkHandle) {
+    if link.orders.try_send(Order::Leave).is_err() {
+        link.connection.leave("moving");
+    }
+}
+
+/// A task that panicked is over like any other; its bug should be seen.
+fn note_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a task of the tunnel panicked");
+    }
+}
+
+/// What to say of an open tunnel whose path does not answer yet.
+fn in_doubt(doubt: Doubt, rebinds: u32) -> String {
+    let what = match doubt {
+        Doubt::Silence => "the gateway does not answer",
+        Doubt::NetworkChange => "the network changed",
+    };
+    let times = if rebinds == 1 { "once".to_owned() } else { format!("{rebinds} times") };
+    format!("{what}; the path was bound anew ({times}) and is being probed")
 }
 
 /// The next report of the current link; waits for ever without one.

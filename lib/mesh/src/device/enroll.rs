@@ -1,5 +1,5 @@
 //! Becoming a device: a key is made here, the gateway signs it for a one-time token. Trusts nothing but the CA it
-//! is given.
+//! is given. Where UDP does not get through, it goes over TCP.
 
 use std::time::Duration;
 
@@ -9,15 +9,14 @@ use synesis_proto::mesh::v1::enroll_reply::Message as Reply;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::dial::{Dialled, Udp, dial};
-use super::{Failure, Verdict};
+use super::dial::{Dial, Dialled, Udp};
+use super::{Failure, Fallback, Timing, Verdict};
 use crate::frame::FrameError;
 use crate::identity::{DeviceIdentity, DeviceKey, IdentityError, ReceiptKey, certificates_from_pem};
-use crate::kind::{CLOSE_NORMAL, ErrorCode, MAX_ENROLL_FRAME};
+use crate::kind::{ErrorCode, MAX_ENROLL_FRAME};
 use crate::stream::RawStream;
-use crate::tls;
+use crate::tls::{self, ClientTls};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The gateway gets this long to hear the goodbye.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -64,10 +63,10 @@ pub enum EnrollError {
 
 impl From<Failure> for EnrollError {
     fn from(failure: Failure) -> Self {
-        let Failure { verdict, untrusted, reason, next_step } = failure;
+        let Failure { verdict, untrusted, reason, next_step, .. } = failure;
         match verdict {
             _ if untrusted => Self::Untrusted { reason, next_step },
-            Verdict::Retry => Self::Unreachable { reason, next_step },
+            Verdict::Retry | Verdict::RetryInTurn => Self::Unreachable { reason, next_step },
             Verdict::Refused | Verdict::Revoked => Self::Refused { code: None, message: reason, next_step },
         }
     }
@@ -84,8 +83,22 @@ pub async fn enroll(
     token: &str,
     agent: &str,
 ) -> Result<DeviceIdentity, EnrollError> {
+    enroll_over(gateway, ca_pem, token, agent, &Fallback::default()).await
+}
+
+/// Like [`enroll`], with a way of its own where UDP does not get through.
+///
+/// # Errors
+/// Like [`enroll`].
+pub async fn enroll_over(
+    gateway: &str,
+    ca_pem: &[u8],
+    token: &str,
+    agent: &str,
+    fallback: &Fallback,
+) -> Result<DeviceIdentity, EnrollError> {
     let ca = certificates_from_pem(ca_pem).map_err(EnrollError::CaUnreadable)?;
-    let crypto = tls::enrolling(&ca).map_err(|error| match error {
+    let tls = tls::enrolling(&ca).and_then(ClientTls::try_from).map_err(|error| match error {
         tls::TlsError::Identity(error) => EnrollError::CaUnreadable(error),
         other => EnrollError::CaUnreadable(IdentityError::CertificatePem(other.to_string())),
     })?;
@@ -95,11 +108,13 @@ pub async fn enroll(
         csr_der: key.csr_der().map_err(EnrollError::Key)?.into(),
         agent: agent.to_owned(),
     };
-    let dialled = dial(&[gateway.to_owned()], crypto, CONNECT_TIMEOUT, &Udp).await?;
+    let Timing { connect_timeout: each, tcp_after: head_start, .. } = Timing::default();
+    let dial = Dial { gateways: &[gateway.to_owned()], tls, each, fallback, head_start };
+    let dialled = dial.run(&Udp).await?;
     let answer = timeout(REPLY_TIMEOUT, exchange(&dialled, &request)).await;
-    dialled.connection.close(CLOSE_NORMAL.into(), b"");
+    dialled.connection.leave("");
     // The gateway notices a lost close by itself, only later.
-    let _ = timeout(FAREWELL, dialled.endpoint.wait_idle()).await;
+    let _ = timeout(FAREWELL, dialled.connection.wait_idle()).await;
     let late = |_| Failure::unreachable(gateway, "it did not answer the request");
     let answer = answer.map_err(late)?.map_err(|error| Failure::frame(gateway, &error))?;
     match answer.message {
@@ -114,7 +129,7 @@ pub async fn enroll(
 }
 
 async fn exchange(dialled: &Dialled, request: &v1::EnrollRequest) -> Result<v1::EnrollReply, FrameError> {
-    let stream = dialled.connection.open_bi().await.map_err(FrameError::ConnectionLost)?;
+    let stream = dialled.connection.open().await.map_err(FrameError::ConnectionLost)?;
     let raw = RawStream::new(stream, None);
     let (mut tx, mut rx) = (raw.tx.with_limit(MAX_ENROLL_FRAME), raw.rx.with_limit(MAX_ENROLL_FRAME));
     tx.write(request).await?;

@@ -2,19 +2,21 @@
 //! that reads QUIC's and TLS's error codes.
 
 use std::io;
+use std::time::Duration;
 
-use quinn::ConnectionError;
 use synesis_proto::mesh::v1;
 
+use crate::carrier::ConnectionLost;
 use crate::frame::FrameError;
 use crate::identity::IdentityError;
 use crate::kind::ErrorCode;
 use crate::tls::TlsError;
 
-/// QUIC carries a TLS alert as `0x100 + alert` (RFC 9001, section 4.8).
-const CRYPTO_ERRORS: std::ops::Range<u64> = 0x100..0x200;
 const ALERT_CERTIFICATE_EXPIRED: u64 = 45;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
+
+/// A gateway cannot make a device stay away for longer than this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 const ENROLL_AGAIN: &str = "enrol this device again with a new token";
 
@@ -23,10 +25,20 @@ const ENROLL_AGAIN: &str = "enrol this device again with a new token";
 pub(super) enum Verdict {
     /// It may work the next time.
     Retry,
+    /// The same, but others probably met it in the same moment (the gateway restarted), and should not all come back at
+    /// once.
+    RetryInTurn,
     /// It will not work until somebody changes something; trying goes on, slowly.
     Refused,
     /// The identity was taken back; trying stops.
     Revoked,
+}
+
+impl Verdict {
+    /// Whether trying again can help although nobody changes anything.
+    pub(super) const fn may_pass(self) -> bool {
+        matches!(self, Self::Retry | Self::RetryInTurn)
+    }
 }
 
 /// A failed dial or a lost connection.
@@ -41,16 +53,40 @@ pub(super) struct Failure {
     pub(super) reason: String,
     /// What to do about it.
     pub(super) next_step: String,
+    /// How long the gateway asked to be left alone.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Failure {
     pub(super) fn new(verdict: Verdict, reason: impl Into<String>, next_step: impl Into<String>) -> Self {
-        Self { verdict, untrusted: false, reason: reason.into(), next_step: next_step.into() }
+        Self {
+            verdict,
+            untrusted: false,
+            reason: reason.into(),
+            next_step: next_step.into(),
+            retry_after: None,
+        }
     }
 
     pub(super) fn unreachable(gateway: &str, why: &str) -> Self {
         let next = format!("check that the gateway runs and that UDP to {gateway} is open");
         Self::new(Verdict::Retry, format!("the gateway {gateway} could not be reached: {why}"), next)
+    }
+
+    /// TCP, instead of UDP, did not get through either. A stranger may be listening there: never a refusal.
+    pub(super) fn tcp(gateway: &str, why: &str) -> Self {
+        let next = format!("check that the gateway runs and that UDP to {gateway}, or its TCP port, is open");
+        Self::new(Verdict::Retry, why, next)
+    }
+
+    /// The proxy did not let us through.
+    pub(super) fn proxy(proxy: &str, why: &str, next_step: impl Into<String>) -> Self {
+        Self::new(Verdict::Retry, format!("through the proxy {proxy}: {why}"), next_step)
+    }
+
+    /// The same for both carriers; what to do about TCP is what to do.
+    pub(super) fn and_over_tcp(self, tcp: Self) -> Self {
+        Self::new(self.verdict, format!("{}; over TCP: {}", self.reason, tcp.reason), tcp.next_step)
     }
 
     pub(super) fn unresolved(gateway: &str, error: &io::Error) -> Self {
@@ -62,9 +98,16 @@ impl Failure {
         Self::new(Verdict::Retry, why, "nothing to do: it reconnects by itself")
     }
 
+    /// Lost together with others.
+    pub(super) fn lost_with_others(why: impl Into<String>) -> Self {
+        Self { verdict: Verdict::RetryInTurn, ..Self::lost(why) }
+    }
+
     /// A problem the gateway stated.
     pub(super) fn problem(problem: &v1::Problem) -> Self {
-        Self::stated(problem.code.into(), &problem.message, &problem.next_step)
+        let retry_after = Some(Duration::from_millis(problem.retry_after_ms).min(LONGEST_RETRY_AFTER));
+        let retry_after = retry_after.filter(|wait| !wait.is_zero());
+        Self { retry_after, ..Self::stated(problem.code.into(), &problem.message, &problem.next_step) }
     }
 
     fn stated(code: u64, text: &str, next_step: &str) -> Self {
@@ -83,36 +126,35 @@ impl Failure {
             (stated, _) => stated,
         };
         match known {
-            Some(ErrorCode::Draining) => Self::lost(format!("the gateway is going away: {text}")),
+            Some(ErrorCode::Draining) => Self::lost_with_others(format!("the gateway is going away: {text}")),
             _ => Self::new(verdict, format!("the gateway ended the connection: {text}"), next),
         }
     }
 
     /// A connection that failed or ended.
-    pub(super) fn connection(gateway: &str, error: &ConnectionError) -> Self {
-        match error {
-            ConnectionError::ApplicationClosed(close) => {
-                let text = String::from_utf8_lossy(&close.reason);
-                Self::stated(close.error_code.into_inner(), &text, "")
-            }
+    pub(super) fn connection(gateway: &str, lost: &ConnectionLost) -> Self {
+        match lost {
+            ConnectionLost::Closed { code, reason } => Self::stated(*code, reason, ""),
             // Our side refused the gateway's handshake.
-            ConnectionError::TransportError(error) if CRYPTO_ERRORS.contains(&u64::from(error.code)) => {
-                let reason = format!("the gateway {gateway} did not prove itself: {}", error.reason);
+            ConnectionLost::Untrusted(why) => {
+                let reason = format!("the gateway {gateway} did not prove itself: {why}");
                 let next = "check the address; if the gateway has a new CA, enrol again with it";
                 Self { untrusted: true, ..Self::new(Verdict::Refused, reason, next) }
             }
             // The gateway refused ours.
-            ConnectionError::ConnectionClosed(close)
-                if CRYPTO_ERRORS.contains(&u64::from(close.error_code)) =>
-            {
-                Self::certificate_refused(u64::from(close.error_code) - CRYPTO_ERRORS.start)
+            ConnectionLost::Alert(alert) => Self::certificate_refused(*alert),
+            ConnectionLost::Refused => {
+                let reason = format!("the gateway {gateway} takes nobody in now: it is full, or going away");
+                Self::new(Verdict::Retry, reason, "nothing to do: it tries again by itself")
             }
-            ConnectionError::TimedOut => Self::unreachable(gateway, "no answer"),
-            ConnectionError::Reset => Self::lost("the gateway restarted"),
-            ConnectionError::VersionMismatch => {
+            ConnectionLost::TimedOut => Self::unreachable(gateway, "no answer"),
+            ConnectionLost::Forgotten => Self::lost_with_others("the gateway restarted"),
+            ConnectionLost::Version => {
                 Self::new(Verdict::Refused, "no QUIC version in common", "update this device or the gateway")
             }
-            other => Self::lost(format!("the connection was lost: {other}")),
+            ConnectionLost::Local | ConnectionLost::Failed(_) => {
+                Self::lost(format!("the connection was lost: {lost}"))
+            }
         }
     }
 

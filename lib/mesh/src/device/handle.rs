@@ -86,7 +86,7 @@ impl TunnelHandle {
         let link = link.ok_or_else(|| OpenError::Offline(self.snapshot()))?;
         let busy = Busy::new(link.busy.clone());
         let lost = |error| OpenError::Stream(FrameError::ConnectionLost(error));
-        let opened = timeout(OPEN_WAIT, link.connection.open_bi()).await.map_err(|_| OpenError::Busy)?;
+        let opened = timeout(OPEN_WAIT, link.connection.open()).await.map_err(|_| OpenError::Busy)?;
         let mut raw = RawStream::new(opened.map_err(lost)?, Some(busy));
         raw.tx.write(&v1::StreamHeader::from(&header)).await.map_err(OpenError::Stream)?;
         Ok(raw.into_work(header))
@@ -104,7 +104,7 @@ impl TunnelHandle {
             link.orders.send(Order::Ping(answer)).await.ok()?;
             answered.await.ok()
         };
-        match timeout(self.shared.timing.lost_after, ask).await {
+        match timeout(self.shared.timing.ping_patience(), ask).await {
             Ok(Some(rtt)) => Ok(rtt),
             Ok(None) => Err(PingError::Lost),
             Err(_) => Err(PingError::TimedOut),

@@ -1,5 +1,6 @@
 //! One connection from its dial to its end: hello, then the control loop. Reports to the driver, and dies with it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,20 +10,23 @@ use synesis_proto::mesh::v1::control_up::Message as Up;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::dial::{Dialled, Network, dial};
+use super::dial::{Dial, Dialled, Network};
 use super::liveness::{Due, Liveness};
 use super::{Failure, TunnelConfig, Verdict};
+use crate::carrier::Connection;
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::identity::DeviceIdentity;
 use crate::kind::{PROTOCOL_VERSIONS, StreamKind};
 use crate::stream::{RawStream, RecvHalf, SendHalf};
-use crate::tls;
+use crate::tls::{self, ClientTls};
 
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
 /// A gateway cannot ask for heartbeats faster or slower than this.
 const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// A gateway cannot ask a device to wait longer than this before it moves.
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
+/// A control message that cannot leave for this long is left to the next one.
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a leaving link waits for the gateway's end of the control stream.
 const FAREWELL: Duration = Duration::from_secs(10);
 const ORDERS: usize = 8;
@@ -31,9 +35,20 @@ const ORDERS: usize = 8;
 pub(super) enum News {
     Up(Box<LinkUp>),
     Rtt(Duration),
+    /// The path was bound anew, and has not answered yet.
+    Rebound(Doubt),
     Prewarm(String),
     Drain(Duration),
     Ended(Failure),
+}
+
+/// Why a path is not trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Heartbeats stay unanswered.
+    Silence,
+    /// This machine's network is another one now.
+    NetworkChange,
 }
 
 /// A welcomed link.
@@ -46,8 +61,7 @@ pub(super) struct LinkUp {
 /// What others may do with a link.
 #[derive(Debug, Clone)]
 pub(super) struct LinkHandle {
-    pub(super) endpoint: quinn::Endpoint,
-    pub(super) connection: quinn::Connection,
+    pub(super) connection: Connection,
     pub(super) orders: mpsc::Sender<Order>,
     /// Counts the open work streams.
     pub(super) busy: watch::Sender<usize>,
@@ -57,6 +71,8 @@ pub(super) struct LinkHandle {
 pub(super) enum Order {
     /// Send a heartbeat now and answer with its round trip.
     Ping(oneshot::Sender<Duration>),
+    /// The network changed: bind the path anew and probe it.
+    Rebind,
     /// Say goodbye and go, without closing the connection under the work that runs on it.
     Leave,
 }
@@ -66,34 +82,41 @@ pub(super) async fn run(
     config: TunnelConfig,
     identity: Arc<DeviceIdentity>,
     network: Arc<dyn Network>,
+    head_start: Duration,
     news: mpsc::Sender<News>,
 ) {
-    let ended = match connect(&config, &identity, &*network).await {
-        Ok((link, up)) => {
-            if news.send(News::Up(Box::new(up))).await.is_err() {
-                return;
-            }
-            link.serve(&news).await
-        }
-        Err(failure) => Some(failure),
-    };
-    if let Some(failure) = ended {
+    match connect(&config, &identity, &network, head_start).await {
+        Ok(welcomed) => carry(welcomed, news).await,
+        // Without a listener there is nobody to tell.
+        Err(failure) => drop(news.send(News::Ended(failure)).await),
+    }
+}
+
+/// Runs a welcomed link to its end.
+pub(super) async fn carry((link, up): (Link, LinkUp), news: mpsc::Sender<News>) {
+    if news.send(News::Up(Box::new(up))).await.is_err() {
+        return;
+    }
+    if let Some(failure) = link.serve(&news).await {
         // Without a listener there is nobody to tell.
         let _ = news.send(News::Ended(failure)).await;
     }
 }
 
-async fn connect(
+/// A connection that was welcomed. `head_start`: how long QUIC is tried before TCP.
+pub(super) async fn connect(
     config: &TunnelConfig,
     identity: &DeviceIdentity,
-    network: &dyn Network,
+    network: &Arc<dyn Network>,
+    head_start: Duration,
 ) -> Result<(Link, LinkUp), Failure> {
     let timing = &config.timing;
-    let crypto = tls::device(identity).map_err(|error| Failure::identity(&error))?;
+    let tls =
+        tls::device(identity).and_then(ClientTls::try_from).map_err(|error| Failure::identity(&error))?;
     let enrolled = std::slice::from_ref(&identity.gateway);
     let gateways = if config.endpoints.is_empty() { enrolled } else { &config.endpoints };
-    let Dialled { endpoint, connection, gateway } =
-        dial(gateways, crypto, timing.connect_timeout, network).await?;
+    let dial = Dial { gateways, tls, each: timing.connect_timeout, fallback: &config.fallback, head_start };
+    let Dialled { connection, gateway } = dial.run(&**network).await?;
     let hello = timeout(timing.hello_timeout, hello(&connection, &config.agent)).await;
     let late = |_| Failure::unreachable(&gateway, "it finished the handshake and then did not answer");
     let (tx, rx, welcome) = hello.map_err(late)?.map_err(|error| match error {
@@ -106,19 +129,27 @@ async fn connect(
     let interval = timing.heartbeat.unwrap_or(asked).clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1);
     let (orders_in, orders) = mpsc::channel(ORDERS);
     let (busy_in, busy) = watch::channel(0);
+    let path = Path { network: network.clone(), connection: connection.clone() };
     let link = Link {
         gateway: gateway.clone(),
+        path,
         tx,
         rx,
         orders,
         busy,
         vitals: config.vitals.clone(),
         liveness: Liveness::new(interval, timing, Instant::now()),
-        send_timeout: timing.probe_after,
         pings: Vec::new(),
     };
-    let handle = LinkHandle { endpoint, connection, orders: orders_in, busy: busy_in };
+    let handle = LinkHandle { connection, orders: orders_in, busy: busy_in };
     Ok((link, LinkUp { handle, welcome: Arc::new(welcome), gateway }))
+}
+
+/// The gateway may be down, and then everybody lost it; or only our path is, and then somebody who waits for an answer
+/// should not wait for others.
+fn silent(working: bool) -> Failure {
+    const REASON: &str = "the gateway stopped answering";
+    if working { Failure::lost(REASON) } else { Failure::lost_with_others(REASON) }
 }
 
 enum HelloError {
@@ -133,10 +164,10 @@ impl From<FrameError> for HelloError {
 }
 
 async fn hello(
-    connection: &quinn::Connection,
+    connection: &Connection,
     agent: &str,
 ) -> Result<(FrameWriter<SendHalf>, FrameReader<RecvHalf>, v1::Welcome), HelloError> {
-    let stream = connection.open_bi().await.map_err(FrameError::ConnectionLost)?;
+    let stream = connection.open().await.map_err(FrameError::ConnectionLost)?;
     let (mut tx, mut rx) = RawStream::new(stream, None).with_kind(StreamKind::Control);
     let hello =
         v1::Hello { versions: PROTOCOL_VERSIONS.to_vec(), features: Vec::new(), agent: agent.to_owned() };
@@ -159,15 +190,32 @@ async fn hello(
     }
 }
 
-struct Link {
+/// What packets travel on.
+struct Path {
+    network: Arc<dyn Network>,
+    connection: Connection,
+}
+
+impl Path {
+    /// Goes on from a fresh socket, and so through a fresh NAT mapping; streams survive. Not over TCP, which cannot move:
+    /// whether it was done.
+    fn rebind(&self) -> io::Result<bool> {
+        let Some(endpoint) = self.connection.endpoint() else { return Ok(false) };
+        self.network.rebind(endpoint, self.connection.remote())?;
+        Ok(true)
+    }
+}
+
+/// The device's end of a control stream.
+pub(super) struct Link {
     gateway: String,
+    path: Path,
     tx: FrameWriter<SendHalf>,
     rx: FrameReader<RecvHalf>,
     orders: mpsc::Receiver<Order>,
     busy: watch::Receiver<usize>,
     vitals: watch::Receiver<Option<v1::Vitals>>,
     liveness: Liveness,
-    send_timeout: Duration,
     pings: Vec<(u64, oneshot::Sender<Duration>)>,
 }
 
@@ -185,6 +233,7 @@ impl Link {
                 },
                 order = self.orders.recv() => match order {
                     Some(Order::Ping(answer)) => self.ping(answer).await,
+                    Some(Order::Rebind) => self.rebind(Doubt::NetworkChange, news).await,
                     Some(Order::Leave) => {
                         self.goodbye().await;
                         return None;
@@ -195,11 +244,11 @@ impl Link {
                 Ok(()) = self.busy.changed() => Ok(()),
                 () = sleep_until(at) => match due {
                     Due::Beat => self.beat(true).await.map(|_| ()),
-                    Due::Probe => {
-                        tracing::debug!(gateway = self.gateway, "a heartbeat is not answered, probing");
-                        self.beat(false).await.map(|_| ())
+                    Due::Rebind => {
+                        self.liveness.rebound(Instant::now());
+                        self.rebind(Doubt::Silence, news).await
                     }
-                    Due::Lost => Err(Failure::lost("the gateway stopped answering")),
+                    Due::Lost => Err(silent(working)),
                 },
             };
             if let Err(failure) = done {
@@ -229,12 +278,31 @@ impl Link {
         Ok(())
     }
 
+    async fn rebind(&mut self, doubt: Doubt, news: &mpsc::Sender<News>) -> Result<(), Failure> {
+        match self.path.rebind() {
+            Ok(true) => {
+                tracing::debug!(gateway = self.gateway, ?doubt, "the path is bound anew");
+                // Without a listener, the closed order channel ends the loop.
+                let _ = news.send(News::Rebound(doubt)).await;
+            }
+            Ok(false) => tracing::debug!(gateway = self.gateway, ?doubt, "probing the path"),
+            // The old socket stays, and with it a chance.
+            Err(error) => tracing::warn!(gateway = self.gateway, %error, "no fresh socket for the tunnel"),
+        }
+        self.probe().await.map(|_| ())
+    }
+
+    /// A heartbeat out of turn; its number.
+    async fn probe(&mut self) -> Result<u64, Failure> {
+        match self.liveness.saturated() {
+            Some(seq) => Ok(seq),
+            None => self.beat(false).await,
+        }
+    }
+
     async fn ping(&mut self, answer: oneshot::Sender<Duration>) -> Result<(), Failure> {
         self.pings.retain(|(_, waiting)| !waiting.is_closed());
-        let seq = match self.liveness.saturated() {
-            Some(seq) => seq,
-            None => self.beat(false).await?,
-        };
+        let seq = self.probe().await?;
         self.pings.push((seq, answer));
         Ok(())
     }
@@ -261,7 +329,7 @@ impl Link {
     /// tell the rest.
     async fn send(&mut self, message: Up) -> Result<(), Failure> {
         let message = v1::ControlUp { message: Some(message) };
-        match timeout(self.send_timeout, self.tx.write(&message)).await {
+        match timeout(SEND_TIMEOUT, self.tx.write(&message)).await {
             Ok(written) => written.map_err(|error| Failure::frame(&self.gateway, &error)),
             Err(_) => Ok(()),
         }
@@ -271,7 +339,7 @@ impl Link {
         let goodbye = Up::Goodbye(v1::Goodbye { reason: "moving".to_owned() });
         // The connection may be gone already, and then there is nobody to take leave of.
         let _ = self.send(goodbye).await;
-        let _ = timeout(self.send_timeout, self.tx.finish()).await;
+        let _ = timeout(SEND_TIMEOUT, self.tx.finish()).await;
         // Hearing the gateway out matters: a control stream that is torn off looks like a fault, and a fault ends
         // the connection with all its work.
         let end = async { while let Ok(Some(_)) = self.rx.read::<v1::ControlDown>().await {} };

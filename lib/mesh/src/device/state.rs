@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use Effect::{AnnounceDown, AnnounceUp, AwaitMove, AwaitRetry, AwaitStable, Dial, Hangup, Release};
+use Effect::{
+    AnnounceDown, AnnounceUp, AwaitMove, AwaitRetry, AwaitStable, AwaitTurn, Dial, Discard, Hangup, Rebind,
+    Release, SeekQuic, Switch,
+};
 use Event as E;
 use State as S;
 
 use super::Verdict;
+use crate::carrier::Carrier;
 
 /// Where the tunnel is. `attempt` counts failures in a row since the last stable period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +44,12 @@ pub(super) enum Event {
     IdentityCleared,
     /// Somebody wants a new connection, now.
     Reconnect,
+    /// This machine's network is another one now.
+    NetworkChanged,
     /// The gateway said welcome.
-    Connected,
+    Connected(Carrier),
+    /// A gateway said welcome over QUIC, beside the connection over TCP.
+    Upgraded,
     /// The gateway wants us elsewhere within this time.
     Drain { within: Duration },
     /// The timer of this state is due.
@@ -59,6 +67,14 @@ pub(super) enum Effect {
     Release,
     /// Start a dial.
     Dial,
+    /// Look for a way over QUIC, beside the connection.
+    SeekQuic,
+    /// Use the connection over QUIC for new work, and leave the other to the answers that still run on it.
+    Switch,
+    /// Close the connection over QUIC: it came too late.
+    Discard,
+    /// Bind the connection's path anew and probe it.
+    Rebind,
     /// Tell everybody.
     AnnounceUp,
     /// Tell everybody.
@@ -67,6 +83,8 @@ pub(super) enum Effect {
     AwaitStable,
     /// [`Event::Due`] after a wait drawn for this attempt.
     AwaitRetry { attempt: u32 },
+    /// The same, where many others wait too: spread as far as the gateway asked for.
+    AwaitTurn { attempt: u32 },
     /// [`Event::Due`] at a random moment within this time.
     AwaitMove { within: Duration },
 }
@@ -87,14 +105,29 @@ pub(super) fn step(state: State, event: Event) -> (State, Vec<Effect>) {
         (_, E::Reconnect | E::IdentitySet) => {
             (S::Connecting { attempt: 0 }, leave(state).into_iter().chain([Dial]).collect())
         }
+        // What failed on another network says nothing about this one. A dial that is under way may be waiting for an answer
+        // that can no longer come.
+        (S::Connecting { .. }, E::NetworkChanged) => (S::Connecting { attempt: 0 }, vec![Hangup, Dial]),
+        (S::Backoff { .. }, E::NetworkChanged) => (S::Connecting { attempt: 0 }, vec![Dial]),
+        (S::Up { .. } | S::Draining, E::NetworkChanged) => (state, vec![Rebind]),
+        (S::Offline | S::Revoked, E::NetworkChanged) => (state, vec![]),
+
         (_, E::IdentityCleared) => (S::Unenrolled, leave(state)),
         (S::Revoked, E::Stop) => (S::Revoked, vec![]),
         (_, E::Stop) => (S::Offline, leave(state)),
 
-        (S::Connecting { attempt }, E::Connected) => (S::Up { attempt }, vec![AnnounceUp, AwaitStable]),
+        (S::Connecting { attempt }, E::Connected(Carrier::Quic)) => {
+            (S::Up { attempt }, vec![AnnounceUp, AwaitStable])
+        }
+        (S::Connecting { attempt }, E::Connected(Carrier::Tcp)) => {
+            (S::Up { attempt }, vec![AnnounceUp, AwaitStable, SeekQuic])
+        }
         (S::Connecting { attempt }, E::Failed(verdict)) => failed(attempt, verdict, vec![Hangup]),
 
         (S::Up { .. }, E::Due) => (S::Up { attempt: 0 }, vec![]),
+        // The device is no less connected than before: nobody has to hear of it.
+        (S::Up { attempt }, E::Upgraded) => (S::Up { attempt }, vec![Switch, AwaitStable]),
+        (_, E::Upgraded) => (state, vec![Discard]),
         (S::Up { .. }, E::Drain { within }) => (S::Draining, vec![AwaitMove { within }]),
         (S::Up { attempt }, E::Failed(verdict)) => failed(attempt, verdict, vec![AnnounceDown, Hangup]),
 
@@ -106,7 +139,7 @@ pub(super) fn step(state: State, event: Event) -> (State, Vec<Effect>) {
         // Late news of a connection that was given up, and timers that were overtaken.
         (
             S::Offline | S::Connecting { .. } | S::Up { .. } | S::Draining | S::Backoff { .. } | S::Revoked,
-            E::Start | E::Connected | E::Drain { .. } | E::Due | E::Failed(_),
+            E::Start | E::Connected(_) | E::Drain { .. } | E::Due | E::Failed(_),
         ) => (state, vec![]),
     }
 }
@@ -122,11 +155,12 @@ fn leave(state: State) -> Vec<Effect> {
 
 fn failed(attempt: u32, verdict: Verdict, mut effects: Vec<Effect>) -> (State, Vec<Effect>) {
     let wait = match verdict {
-        Verdict::Retry => attempt,
-        Verdict::Refused => REFUSED_ATTEMPT,
+        Verdict::Retry => AwaitRetry { attempt },
+        Verdict::RetryInTurn => AwaitTurn { attempt },
+        Verdict::Refused => AwaitRetry { attempt: REFUSED_ATTEMPT },
         Verdict::Revoked => return (S::Revoked, effects),
     };
-    effects.push(AwaitRetry { attempt: wait });
+    effects.push(wait);
     (S::Backoff { attempt: attempt.saturating_add(1) }, effects)
 }
 
@@ -136,22 +170,24 @@ mod tests {
 
     const WITHIN: Duration = Duration::from_secs(5);
 
-    const EVENTS: [Event; 11] = [
+    const EVENTS: [Event; 13] = [
         E::Start,
         E::Stop,
         E::IdentitySet,
         E::IdentityCleared,
         E::Reconnect,
-        E::Connected,
+        E::NetworkChanged,
+        E::Connected(Carrier::Quic),
         E::Drain { within: WITHIN },
         E::Due,
         E::Failed(Verdict::Retry),
+        E::Failed(Verdict::RetryInTurn),
         E::Failed(Verdict::Refused),
         E::Failed(Verdict::Revoked),
     ];
 
     /// One row per event, in the order of [`EVENTS`].
-    fn check(state: State, expected: [(State, &[Effect]); 11]) {
+    fn check(state: State, expected: [(State, &[Effect]); 13]) {
         for (event, (next, effects)) in EVENTS.into_iter().zip(expected) {
             assert_eq!(step(state, event), (next, effects.to_vec()), "{state:?} on {event:?}");
         }
@@ -164,7 +200,7 @@ mod tests {
         let same = (S::Unenrolled, &[][..]);
         check(
             S::Unenrolled,
-            [same, same, (DIALLING, &[Dial]), same, same, same, same, same, same, same, same],
+            [same, same, (DIALLING, &[Dial]), same, same, same, same, same, same, same, same, same, same],
         );
     }
 
@@ -173,7 +209,7 @@ mod tests {
         let same = (S::Offline, &[][..]);
         let dial = (DIALLING, &[Dial][..]);
         let cleared = (S::Unenrolled, &[][..]);
-        check(S::Offline, [dial, same, dial, cleared, dial, same, same, same, same, same, same]);
+        check(S::Offline, [dial, same, dial, cleared, dial, same, same, same, same, same, same, same, same]);
     }
 
     #[test]
@@ -188,10 +224,12 @@ mod tests {
                 (DIALLING, &[Hangup, Dial]),
                 (S::Unenrolled, &[Hangup]),
                 (DIALLING, &[Hangup, Dial]),
+                (DIALLING, &[Hangup, Dial]),
                 (S::Up { attempt: 2 }, &[AnnounceUp, AwaitStable]),
                 same,
                 same,
                 (S::Backoff { attempt: 3 }, &[Hangup, AwaitRetry { attempt: 2 }]),
+                (S::Backoff { attempt: 3 }, &[Hangup, AwaitTurn { attempt: 2 }]),
                 (S::Backoff { attempt: 3 }, &[Hangup, AwaitRetry { attempt: REFUSED_ATTEMPT }]),
                 (S::Revoked, &[Hangup]),
             ],
@@ -210,10 +248,12 @@ mod tests {
                 (DIALLING, &[AnnounceDown, Hangup, Dial]),
                 (S::Unenrolled, &[AnnounceDown, Hangup]),
                 (DIALLING, &[AnnounceDown, Hangup, Dial]),
+                (state, &[Rebind]),
                 same,
                 (S::Draining, &[AwaitMove { within: WITHIN }]),
                 (S::Up { attempt: 0 }, &[]),
                 (S::Backoff { attempt: 3 }, &[AnnounceDown, Hangup, AwaitRetry { attempt: 2 }]),
+                (S::Backoff { attempt: 3 }, &[AnnounceDown, Hangup, AwaitTurn { attempt: 2 }]),
                 (S::Backoff { attempt: 3 }, &[AnnounceDown, Hangup, AwaitRetry { attempt: REFUSED_ATTEMPT }]),
                 (S::Revoked, &[AnnounceDown, Hangup]),
             ],
@@ -231,10 +271,12 @@ mod tests {
                 (DIALLING, &[AnnounceDown, Hangup, Dial]),
                 (S::Unenrolled, &[AnnounceDown, Hangup]),
                 (DIALLING, &[AnnounceDown, Hangup, Dial]),
+                (S::Draining, &[Rebind]),
                 same,
                 same,
                 (DIALLING, &[AnnounceDown, Release, Dial]),
                 (S::Backoff { attempt: 1 }, &[AnnounceDown, Hangup, AwaitRetry { attempt: 0 }]),
+                (S::Backoff { attempt: 1 }, &[AnnounceDown, Hangup, AwaitTurn { attempt: 0 }]),
                 (S::Backoff { attempt: 1 }, &[AnnounceDown, Hangup, AwaitRetry { attempt: REFUSED_ATTEMPT }]),
                 (S::Revoked, &[AnnounceDown, Hangup]),
             ],
@@ -242,13 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn backoff_dials_when_due_or_asked() {
+    fn backoff_dials_when_due_or_asked_or_on_another_network() {
         let state = S::Backoff { attempt: 2 };
         let same = (state, &[][..]);
         let dial = (DIALLING, &[Dial][..]);
         let again = (S::Connecting { attempt: 2 }, &[Dial][..]);
         let (stopped, cleared) = ((S::Offline, &[][..]), (S::Unenrolled, &[][..]));
-        check(state, [same, stopped, dial, cleared, dial, same, same, again, same, same, same]);
+        check(state, [same, stopped, dial, cleared, dial, dial, same, same, again, same, same, same, same]);
     }
 
     #[test]
@@ -256,7 +298,40 @@ mod tests {
         let same = (S::Revoked, &[][..]);
         let dial = (DIALLING, &[Dial][..]);
         let cleared = (S::Unenrolled, &[][..]);
-        check(S::Revoked, [same, same, dial, cleared, dial, same, same, same, same, same, same]);
+        check(S::Revoked, [same, same, dial, cleared, dial, same, same, same, same, same, same, same, same]);
+    }
+
+    const STATES: [State; 7] = [
+        S::Unenrolled,
+        S::Offline,
+        S::Connecting { attempt: 2 },
+        S::Up { attempt: 2 },
+        S::Draining,
+        S::Backoff { attempt: 2 },
+        S::Revoked,
+    ];
+
+    #[test]
+    fn over_tcp_a_tunnel_that_comes_up_looks_for_quic() {
+        let expected: [(State, &[Effect]); 7] = STATES.map(|state| match state {
+            S::Connecting { attempt } => (S::Up { attempt }, &[AnnounceUp, AwaitStable, SeekQuic][..]),
+            same => (same, &[][..]),
+        });
+        for (state, (next, effects)) in STATES.into_iter().zip(expected) {
+            assert_eq!(step(state, E::Connected(Carrier::Tcp)), (next, effects.to_vec()), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_tunnel_that_is_up_switches_to_quic() {
+        let expected: [(State, &[Effect]); 7] = STATES.map(|state| match state {
+            S::Up { .. } => (state, &[Switch, AwaitStable][..]),
+            S::Unenrolled => (state, &[][..]),
+            same => (same, &[Discard][..]),
+        });
+        for (state, (next, effects)) in STATES.into_iter().zip(expected) {
+            assert_eq!(step(state, E::Upgraded), (next, effects.to_vec()), "{state:?}");
+        }
     }
 
     #[test]

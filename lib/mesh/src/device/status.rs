@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use synesis_proto::mesh::v1;
 use tokio::time::Instant;
 
+use crate::carrier::Carrier;
+
 /// The tunnel's state, as shown to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TunnelState {
@@ -52,11 +54,15 @@ pub struct TunnelStatus {
     pub state: TunnelState,
     /// `host:port` of the gateway in use, or the last or first one to dial.
     pub gateway: Option<String>,
+    /// What carries it, if it is up.
+    pub transport: Option<Carrier>,
     /// The round trip of the last acknowledged heartbeat on this connection.
     pub rtt: Option<Duration>,
     /// Since when it is up, if it is.
     pub connected_since: Option<SystemTime>,
-    /// Why it is not up.
+    /// Times the path of this connection was bound anew, because it did not answer or the network changed.
+    pub rebinds: u32,
+    /// Why it is not up, or not as it should be.
     pub reason: Option<String>,
     /// What to do about it.
     pub next_step: Option<String>,
@@ -71,8 +77,10 @@ impl TunnelStatus {
         Self {
             state,
             gateway: None,
+            transport: None,
             rtt: None,
             connected_since: None,
+            rebinds: 0,
             reason: None,
             next_step: None,
             retry_at: None,

@@ -1,5 +1,6 @@
 //! The gateway's control loop for one device: acks heartbeats, measures its own round trip, passes on orders.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use synesis_proto::mesh::v1;
@@ -8,7 +9,8 @@ use synesis_proto::mesh::v1::control_up::Message as Up;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::DeviceReport;
+use super::{DeviceReport, Tally};
+use crate::carrier::Connection;
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::ErrorCode;
 use crate::stream::{RecvHalf, SendHalf};
@@ -36,42 +38,63 @@ enum End {
 }
 
 pub(super) struct Control {
-    connection: quinn::Connection,
+    connection: Connection,
     tx: FrameWriter<SendHalf>,
     rx: FrameReader<RecvHalf>,
-    orders: mpsc::Receiver<Down>,
+    orders: mpsc::Receiver<Box<Down>>,
     report: watch::Sender<DeviceReport>,
+    tally: Arc<Tally>,
+    interval: Duration,
+    last_beat: Option<Instant>,
+    /// Bytes that are counted already: sent, received.
+    counted: (u64, u64),
     patience: Duration,
     ping: Option<(u64, Instant)>,
 }
 
 impl Control {
     pub(super) fn new(
-        connection: quinn::Connection,
+        connection: Connection,
         tx: FrameWriter<SendHalf>,
         rx: FrameReader<RecvHalf>,
-        orders: mpsc::Receiver<Down>,
+        orders: mpsc::Receiver<Box<Down>>,
         report: watch::Sender<DeviceReport>,
         heartbeat_ms: u64,
+        tally: Arc<Tally>,
     ) -> Self {
         let interval = match heartbeat_ms {
             0 => DEFAULT_INTERVAL,
             ms => Duration::from_millis(ms).min(MAX_INTERVAL),
         };
         let patience = interval * MISSED_HEARTBEATS + SLACK;
-        Self { connection, tx, rx, orders, report, patience, ping: None }
+        Self {
+            connection,
+            tx,
+            rx,
+            orders,
+            report,
+            tally,
+            interval,
+            last_beat: None,
+            counted: (0, 0),
+            patience,
+            ping: None,
+        }
     }
 
     pub(super) async fn run(mut self) {
         let end = self.serve().await;
         match end {
             End::Lost => {}
-            End::Fault(code, reason) => self.connection.close(code.varint(), reason.as_bytes()),
+            End::Fault(code, reason) => {
+                self.tally.control_faults.count();
+                self.connection.close(code, &reason);
+            }
             End::Goodbye => {
                 // The device waits for this end; its running answers keep the connection.
                 let _ = timeout(SEND_TIMEOUT, self.tx.finish()).await;
                 if timeout(LINGER, self.connection.closed()).await.is_err() {
-                    self.connection.close(ErrorCode::DeadlineExceeded.varint(), b"lingered too long");
+                    self.connection.close(ErrorCode::DeadlineExceeded, "lingered too long");
                 }
             }
         }
@@ -92,7 +115,7 @@ impl Control {
                     }
                     self.take(message).await
                 }
-                Some(order) = self.orders.recv() => self.send(order).await,
+                Some(order) = self.orders.recv() => self.send(*order).await,
                 () = sleep_until(overdue) => {
                     Err(End::Fault(ErrorCode::DeadlineExceeded, "heartbeats stopped".to_owned()))
                 }
@@ -121,6 +144,11 @@ impl Control {
     }
 
     async fn beat(&mut self, beat: v1::Heartbeat) -> Result<(), End> {
+        let came = Instant::now();
+        if let Some(last) = self.last_beat.replace(came) {
+            self.tally.heartbeat_lag.observe(came.saturating_duration_since(last + self.interval));
+        }
+        self.count_traffic();
         let now = SystemTime::now();
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let received_at_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
@@ -139,6 +167,13 @@ impl Control {
             self.send(Down::Ping(v1::Ping { seq: count })).await?;
         }
         Ok(())
+    }
+
+    fn count_traffic(&mut self) {
+        let (sent, received) = self.connection.traffic();
+        let (sent_before, received_before) = std::mem::replace(&mut self.counted, (sent, received));
+        self.tally.sent_bytes.add(sent.saturating_sub(sent_before));
+        self.tally.received_bytes.add(received.saturating_sub(received_before));
     }
 
     fn pong(&mut self, seq: u64) {

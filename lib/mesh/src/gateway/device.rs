@@ -1,18 +1,23 @@
 //! A device between its handshake and its session: it says hello, the gateway welcomes or refuses it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use quinn::ConnectionError;
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::control_down::Message as Down;
 use synesis_proto::mesh::v1::control_up::Message as Up;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{STEP_TIMEOUT, Session};
+use super::{STEP_TIMEOUT, Session, Tally};
+use crate::carrier::{Connection, ConnectionLost};
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, StreamKind, negotiate_version};
 use crate::stream::{RawStream, RecvHalf, SendHalf};
+
+/// A device that was told why it may not come in is given this long to hang up.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why the first exchange on a connection failed. The peer has been told.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +36,7 @@ pub enum HelloError {
     Frame(#[from] FrameError),
     /// The connection ended.
     #[error("the connection was lost")]
-    Lost(#[source] ConnectionError),
+    Lost(#[source] ConnectionLost),
 }
 
 impl HelloError {
@@ -50,15 +55,22 @@ impl HelloError {
 /// A device whose certificate is good. Whether it is still welcome is the gateway's decision.
 #[derive(Debug)]
 pub struct DeviceConnection {
-    connection: quinn::Connection,
+    connection: Connection,
     device_id: Uuid,
     control: Option<(FrameWriter<SendHalf>, FrameReader<RecvHalf>)>,
     version: u32,
+    tally: Arc<Tally>,
 }
 
 impl DeviceConnection {
-    pub(super) fn new(connection: quinn::Connection, device_id: Uuid) -> Self {
-        Self { connection, device_id, control: None, version: 0 }
+    pub(super) fn new(connection: Connection, device_id: Uuid) -> Self {
+        Self { connection, device_id, control: None, version: 0, tally: Arc::default() }
+    }
+
+    /// Counts into `tally` from now on.
+    #[must_use]
+    pub fn counted(self, tally: Arc<Tally>) -> Self {
+        Self { tally, ..self }
     }
 
     /// The device named in the certificate.
@@ -68,7 +80,7 @@ impl DeviceConnection {
 
     /// Where the device is.
     pub fn remote(&self) -> SocketAddr {
-        self.connection.remote_address()
+        self.connection.remote()
     }
 
     /// The device's hello, which it has ten seconds to send. The version to speak is agreed on here.
@@ -78,7 +90,7 @@ impl DeviceConnection {
     /// closed.
     pub async fn hello(&mut self) -> Result<v1::Hello, HelloError> {
         let read = async {
-            let raw = RawStream::new(self.connection.accept_bi().await.map_err(HelloError::Lost)?, None);
+            let raw = RawStream::new(self.connection.accept().await.map_err(HelloError::Lost)?, None);
             let (tx, mut rx) = raw.with_kind(StreamKind::Control);
             let first = rx.read::<v1::ControlUp>().await?.and_then(|up| up.message);
             let Some(Up::Hello(hello)) = first else { return Err(HelloError::Unexpected) };
@@ -94,7 +106,7 @@ impl DeviceConnection {
                 Ok(hello)
             }
             Err(error) => {
-                self.connection.close(error.code().varint(), error.to_string().as_bytes());
+                self.connection.close(error.code(), &error.to_string());
                 Err(error)
             }
         }
@@ -110,11 +122,28 @@ impl DeviceConnection {
         let interval = welcome.heartbeat_interval_ms;
         let message = v1::ControlDown { message: Some(Down::Welcome(welcome)) };
         timeout(STEP_TIMEOUT, tx.write(&message)).await.map_err(|_| HelloError::TimedOut)??;
-        Ok(Session::start(self.connection, self.device_id, tx, rx, interval))
+        Ok(Session::start(self.connection, self.device_id, tx, rx, interval, self.tally))
+    }
+
+    /// Turns the device away with a problem, which can say when to come back. A close alone could not.
+    pub async fn refuse_with(self, problem: v1::Problem) {
+        let code = ErrorCode::from_number(problem.code.into()).unwrap_or(ErrorCode::Internal);
+        let reason = problem.message.clone();
+        if let Some((mut tx, _rx)) = self.control {
+            let told = async {
+                tx.write(&v1::ControlDown { message: Some(Down::Problem(problem)) }).await?;
+                tx.finish().await?;
+                self.connection.closed().await;
+                Ok::<(), FrameError>(())
+            };
+            // The close says it again, shorter.
+            let _ = timeout(FAREWELL, told).await;
+        }
+        self.connection.close(code, &reason);
     }
 
     /// Turns the device away, now. [`ErrorCode::Revoked`] makes it stop trying.
     pub fn refuse(self, code: ErrorCode, reason: &str) {
-        self.connection.close(code.varint(), reason.as_bytes());
+        self.connection.close(code, reason);
     }
 }

@@ -1,19 +1,24 @@
-//! The listener: one UDP port, both protocols, told apart by ALPN after the handshake.
+//! The listeners: a UDP port and, for devices that UDP does not let through, a TCP port. Both serve both protocols,
+//! told apart by ALPN after the handshake.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quinn::crypto::rustls::HandshakeData;
-use quinn::{ConnectionError, ServerConfig, TokioRuntime, VarInt};
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
+use quinn::{ServerConfig, TokioRuntime};
 use rustls_pki_types::CertificateDer;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::tcp::TcpDoor;
 use super::{DeviceConnection, EnrollConnection, STEP_TIMEOUT};
+use crate::carrier::{Connection, ConnectionLost};
 use crate::identity::{DeviceKey, DeviceName, IdentityError, NameError, TrustDomain, certificates_from_pem};
-use crate::kind::{ALPN_ENROLL, ALPN_MESH, CLOSE_NORMAL, ErrorCode};
-use crate::{tls, transport};
+use crate::kind::{ALPN_ENROLL, ALPN_MESH, ErrorCode};
+use crate::tls::{self, ServerTls};
+use crate::transport;
 
 /// What a gateway proves itself with, and whom it lets in.
 pub struct GatewayTls {
@@ -37,8 +42,10 @@ pub enum BindError {
     #[error("the gateway's certificates or key are not usable")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The address is taken, not ours, or not permitted.
-    #[error("cannot listen on UDP {address}")]
+    #[error("cannot listen on {protocol} {address}")]
     Socket {
+        /// UDP or TCP.
+        protocol: &'static str,
         /// The address asked for.
         address: SocketAddr,
         /// Why.
@@ -70,7 +77,7 @@ pub enum HandshakeError {
     TimedOut,
     /// The handshake failed, a refused certificate included.
     #[error("the handshake failed")]
-    Failed(#[source] ConnectionError),
+    Failed(#[source] ConnectionLost),
     /// The mesh protocol without a client certificate.
     #[error("the device showed no certificate")]
     NoCertificate,
@@ -86,6 +93,7 @@ pub enum HandshakeError {
 #[derive(Debug, Clone)]
 pub struct GatewayEndpoint {
     endpoint: quinn::Endpoint,
+    tcp: Option<Arc<TcpDoor>>,
     trust_domain: TrustDomain,
 }
 
@@ -95,19 +103,63 @@ impl GatewayEndpoint {
     /// # Errors
     /// When the certificates are unusable or the address is not available.
     pub fn bind(tls: &GatewayTls, address: SocketAddr) -> Result<Self, BindError> {
-        let unavailable = |source| BindError::Socket { address, source };
+        Self::bind_numbered(tls, address, None)
+    }
+
+    /// Like [`Self::bind`], with the number that the gateway's connection ids carry; a balancer routes by it. Without one,
+    /// the seed gives it.
+    ///
+    /// # Errors
+    /// Like [`Self::bind`].
+    pub fn bind_numbered(
+        tls: &GatewayTls,
+        address: SocketAddr,
+        number: Option<u16>,
+    ) -> Result<Self, BindError> {
+        let unavailable = |source| BindError::Socket { protocol: "UDP", address, source };
         let server = server_config(tls)?;
-        let config = transport::gateway_endpoint(tls.reset_seed.as_deref())?;
+        let config = transport::gateway_endpoint(tls.reset_seed.as_deref(), number)?;
         let socket = transport::udp_socket(address).map_err(unavailable)?;
         let endpoint = quinn::Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime));
-        Ok(Self { endpoint: endpoint.map_err(unavailable)?, trust_domain: tls.trust_domain.clone() })
+        Ok(Self {
+            endpoint: endpoint.map_err(unavailable)?,
+            tcp: None,
+            trust_domain: tls.trust_domain.clone(),
+        })
+    }
+
+    /// Listens on a TCP address, too; port 0 picks one. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the certificates are unusable or the address is not available.
+    pub fn and_tcp(self, tls: &GatewayTls, address: SocketAddr) -> Result<Self, BindError> {
+        let door = TcpDoor::bind(address, crypto(tls)?.tcp).map_err(|source| BindError::Socket {
+            protocol: "TCP",
+            address,
+            source,
+        })?;
+        Ok(Self { tcp: Some(Arc::new(door)), ..self })
     }
 
     /// Serves on an endpoint somebody else made: tests run it on an in-memory network.
     #[cfg(test)]
     pub(crate) fn over(endpoint: quinn::Endpoint, tls: &GatewayTls) -> Result<Self, BindError> {
         endpoint.set_server_config(Some(server_config(tls)?));
-        Ok(Self { endpoint, trust_domain: tls.trust_domain.clone() })
+        Ok(Self { endpoint, tcp: None, trust_domain: tls.trust_domain.clone() })
+    }
+
+    /// Proves itself with another certificate, or lets in devices of other CAs, from the next handshake on. The sockets,
+    /// their connections and the trust domain stay.
+    ///
+    /// # Errors
+    /// When the certificates are unusable; then nothing has changed.
+    pub fn renew_tls(&self, tls: &GatewayTls) -> Result<(), BindError> {
+        let crypto = crypto(tls)?;
+        self.endpoint.set_server_config(Some(quic_config(crypto.quic)));
+        if let Some(door) = &self.tcp {
+            door.renew_tls(crypto.tcp);
+        }
+        Ok(())
     }
 
     /// The address it listens on.
@@ -118,43 +170,91 @@ impl GatewayEndpoint {
         self.endpoint.local_addr()
     }
 
+    /// The TCP address it listens on, if it does.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref()?.local_addr().ok()
+    }
+
     /// The next peer that wants to connect, or `None` after [`Self::close`]. Its handshake is another step, so that
     /// a slow one delays nobody.
     pub async fn accept(&self) -> Option<Incoming> {
-        let inner = self.endpoint.accept().await?;
-        Some(Incoming { inner, trust_domain: self.trust_domain.clone() })
+        let tcp = async {
+            let Some(door) = &self.tcp else { return std::future::pending().await };
+            let (stream, remote) = door.accept().await?;
+            Some(Knock::Tcp { stream, remote, door: door.clone() })
+        };
+        let inner = tokio::select! {
+            incoming = self.endpoint.accept() => incoming.map(Knock::Quic),
+            knock = tcp => knock,
+        };
+        Some(Incoming { inner: inner?, trust_domain: self.trust_domain.clone() })
+    }
+
+    /// Connections that are open, handshakes under way among them.
+    pub fn connections(&self) -> usize {
+        self.endpoint.open_connections()
     }
 
     /// Ends all connections and takes no more.
     pub fn close(&self, code: ErrorCode, reason: &str) {
         self.endpoint.close(code.varint(), reason.as_bytes());
+        if let Some(door) = &self.tcp {
+            door.close(code.number(), reason);
+        }
     }
 
     /// Resolves when all connections have ended and their peers had time to hear of it.
     pub async fn wait_idle(&self) {
         self.endpoint.wait_idle().await;
+        if let Some(door) = &self.tcp {
+            door.wait_idle().await;
+        }
     }
 }
 
-fn server_config(tls: &GatewayTls) -> Result<ServerConfig, BindError> {
+fn crypto(tls: &GatewayTls) -> Result<ServerTls, BindError> {
     let chain = certificates_from_pem(tls.chain_pem.as_bytes())?;
     let key = DeviceKey::from_pem(&tls.key_pem)?;
     let device_ca = certificates_from_pem(tls.device_ca_pem.as_bytes())?;
-    let crypto = tls::gateway(chain, &key, &device_ca, tls.trust_domain.clone())?;
-    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    Ok(tls::gateway(chain, &key, &device_ca, tls.trust_domain.clone())?.try_into()?)
+}
+
+fn server_config(tls: &GatewayTls) -> Result<ServerConfig, BindError> {
+    Ok(quic_config(crypto(tls)?.quic))
+}
+
+fn quic_config(crypto: Arc<QuicServerConfig>) -> ServerConfig {
+    let mut config = ServerConfig::with_crypto(crypto);
     config
         .transport_config(transport::gateway())
         .max_incoming(transport::MAX_INCOMING)
         .incoming_buffer_size(transport::INCOMING_BUFFER)
         .incoming_buffer_size_total(transport::INCOMING_BUFFER_TOTAL);
-    Ok(config)
+    config
 }
 
 /// A peer before its handshake.
 #[derive(Debug)]
 pub struct Incoming {
-    inner: quinn::Incoming,
+    inner: Knock,
     trust_domain: TrustDomain,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each lives for one handshake, and is not kept")]
+enum Knock {
+    Quic(quinn::Incoming),
+    Tcp { stream: TcpStream, remote: SocketAddr, door: Arc<TcpDoor> },
+}
+
+/// Who came in, by either door.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) connection: Connection,
+    /// The ALPN agreed on.
+    pub(super) protocol: Option<Vec<u8>>,
+    /// The peer's own certificate.
+    pub(super) leaf: Option<CertificateDer<'static>>,
 }
 
 /// A peer after its handshake.
@@ -167,24 +267,43 @@ pub enum Accepted {
 }
 
 impl Incoming {
-    /// Where the peer's packets come from; not proven before the handshake.
+    /// Where the peer's packets come from; over UDP not proven before the handshake.
     pub fn remote(&self) -> SocketAddr {
-        self.inner.remote_address()
+        match &self.inner {
+            Knock::Quic(incoming) => incoming.remote_address(),
+            Knock::Tcp { remote, .. } => *remote,
+        }
+    }
+
+    /// Whether the peer has proven that it receives at its address.
+    pub fn is_proven(&self) -> bool {
+        match &self.inner {
+            Knock::Quic(incoming) => incoming.remote_address_validated(),
+            // Who finishes a TCP handshake receives at its address.
+            Knock::Tcp { .. } => true,
+        }
     }
 
     /// Has the peer prove that it receives at its address, for which nothing needs to be remembered here; it then comes
     /// in again. Returns a peer that has proven it already.
     pub fn retry(self) -> Option<Self> {
-        if self.inner.remote_address_validated() {
-            return Some(self);
-        }
         let Self { inner, trust_domain } = self;
-        inner.retry().err().map(|error| Self { inner: error.into_incoming(), trust_domain })
+        let proven = match inner {
+            Knock::Quic(incoming) if !incoming.remote_address_validated() => {
+                incoming.retry().err().map(|error| Knock::Quic(error.into_incoming()))
+            }
+            // Who finishes a TCP handshake receives at its address.
+            proven => Some(proven),
+        };
+        proven.map(|inner| Self { inner, trust_domain })
     }
 
     /// Turns the peer away without a handshake.
     pub fn refuse(self) {
-        self.inner.refuse();
+        // A TCP peer sees its connection closed.
+        if let Knock::Quic(incoming) = self.inner {
+            incoming.refuse();
+        }
     }
 
     /// Runs the handshake, for ten seconds at most, and sorts the peer by protocol.
@@ -193,35 +312,63 @@ impl Incoming {
     /// When it fails or takes too long; a device without a certificate is turned away with
     /// [`ErrorCode::UnknownDevice`].
     pub async fn handshake(self) -> Result<Accepted, HandshakeError> {
-        let connecting = self.inner.accept().map_err(HandshakeError::Failed)?;
-        let connection = timeout(STEP_TIMEOUT, connecting).await.map_err(|_| HandshakeError::TimedOut)?;
-        let connection = connection.map_err(HandshakeError::Failed)?;
-        match protocol(&connection).as_deref() {
+        let Peer { connection, protocol, leaf } = self.inner.handshake().await?;
+        match protocol.as_deref() {
             Some(ALPN_ENROLL) => Ok(Accepted::Enroll(EnrollConnection::new(connection))),
-            Some(ALPN_MESH) => match device_name(&connection, &self.trust_domain) {
+            Some(ALPN_MESH) => match device_name(leaf, &self.trust_domain) {
                 Ok(name) => Ok(Accepted::Device(DeviceConnection::new(connection, name.device_id))),
                 Err(error) => {
-                    connection.close(ErrorCode::UnknownDevice.varint(), error.to_string().as_bytes());
+                    connection.close(ErrorCode::UnknownDevice, &error.to_string());
                     Err(error)
                 }
             },
             _ => {
-                connection.close(VarInt::from_u32(CLOSE_NORMAL), b"no protocol in common");
+                connection.leave("no protocol in common");
                 Err(HandshakeError::Protocol)
             }
         }
     }
 }
 
-fn protocol(connection: &quinn::Connection) -> Option<Vec<u8>> {
-    connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
+impl Knock {
+    async fn handshake(self) -> Result<Peer, HandshakeError> {
+        match self {
+            Self::Quic(incoming) => {
+                let failed = |error: quinn::ConnectionError| HandshakeError::Failed(error.into());
+                let connecting = incoming.accept().map_err(failed)?;
+                let connected =
+                    timeout(STEP_TIMEOUT, connecting).await.map_err(|_| HandshakeError::TimedOut)?;
+                Ok(Peer::over_quic(connected.map_err(failed)?))
+            }
+            Self::Tcp { stream, remote, door } => {
+                let shaken = timeout(STEP_TIMEOUT, door.handshake(stream, remote)).await;
+                match shaken.map_err(|_| HandshakeError::TimedOut)? {
+                    Ok(peer) => Ok(peer),
+                    Err(refused) => Err(HandshakeError::Failed(refused.farewell().await)),
+                }
+            }
+        }
+    }
 }
 
-fn device_name(connection: &quinn::Connection, ours: &TrustDomain) -> Result<DeviceName, HandshakeError> {
-    let chain =
-        connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let leaf = chain.and_then(|chain| chain.into_iter().next()).ok_or(HandshakeError::NoCertificate)?;
-    Ok(DeviceName::in_domain(&leaf, ours)?)
+impl Peer {
+    fn over_quic(connection: quinn::Connection) -> Self {
+        let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+        let chain =
+            connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        Self {
+            protocol: data.and_then(|data| data.protocol),
+            leaf: chain.and_then(|chain| chain.into_iter().next()),
+            connection: connection.into(),
+        }
+    }
+}
+
+fn device_name(
+    leaf: Option<CertificateDer<'static>>,
+    ours: &TrustDomain,
+) -> Result<DeviceName, HandshakeError> {
+    Ok(DeviceName::in_domain(&leaf.ok_or(HandshakeError::NoCertificate)?, ours)?)
 }
 
 #[cfg(test)]

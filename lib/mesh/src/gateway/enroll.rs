@@ -7,8 +7,9 @@ use synesis_proto::mesh::v1;
 use tokio::time::timeout;
 
 use super::{HelloError, STEP_TIMEOUT};
+use crate::carrier::Connection;
 use crate::frame::{FrameError, FrameReader, FrameWriter};
-use crate::kind::{CLOSE_NORMAL, ErrorCode, MAX_ENROLL_FRAME};
+use crate::kind::{ErrorCode, MAX_ENROLL_FRAME};
 use crate::stream::{RawStream, RecvHalf, SendHalf};
 
 /// How long an answered device may take to hang up.
@@ -17,18 +18,18 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// A peer that wants to become a device. Not authenticated: the token in its request is all it has.
 #[derive(Debug)]
 pub struct EnrollConnection {
-    connection: quinn::Connection,
+    connection: Connection,
     stream: Option<(FrameWriter<SendHalf>, FrameReader<RecvHalf>)>,
 }
 
 impl EnrollConnection {
-    pub(super) fn new(connection: quinn::Connection) -> Self {
+    pub(super) fn new(connection: Connection) -> Self {
         Self { connection, stream: None }
     }
 
     /// Where the peer is.
     pub fn remote(&self) -> SocketAddr {
-        self.connection.remote_address()
+        self.connection.remote()
     }
 
     /// The request; the peer has ten seconds to send it.
@@ -37,7 +38,7 @@ impl EnrollConnection {
     /// When it does not come, does not decode, or is too large. The connection is then closed.
     pub async fn request(&mut self) -> Result<v1::EnrollRequest, HelloError> {
         let read = async {
-            let raw = RawStream::new(self.connection.accept_bi().await.map_err(HelloError::Lost)?, None);
+            let raw = RawStream::new(self.connection.accept().await.map_err(HelloError::Lost)?, None);
             let (tx, mut rx) = (raw.tx.with_limit(MAX_ENROLL_FRAME), raw.rx.with_limit(MAX_ENROLL_FRAME));
             let request = rx.read().await?.ok_or(FrameError::Truncated)?;
             Ok((request, (tx, rx)))
@@ -48,7 +49,7 @@ impl EnrollConnection {
                 Ok(request)
             }
             Err(error) => {
-                self.connection.close(error.code().varint(), error.to_string().as_bytes());
+                self.connection.close(error.code(), &error.to_string());
                 Err(error)
             }
         }
@@ -68,7 +69,7 @@ impl EnrollConnection {
         .await
         .map_err(|_| HelloError::TimedOut)??;
         if timeout(FAREWELL, self.connection.closed()).await.is_err() {
-            self.connection.close(quinn::VarInt::from_u32(CLOSE_NORMAL), b"");
+            self.connection.leave("");
         }
         Ok(())
     }

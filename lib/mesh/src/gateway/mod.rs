@@ -1,4 +1,4 @@
-//! The gateway's end: one UDP listener for both protocols ([`GatewayEndpoint`]), one-shot enrolment
+//! The gateway's end: a UDP listener and, if asked for, a TCP one for both protocols ([`GatewayEndpoint`]), one-shot enrolment
 //! ([`EnrollConnection`]), and a device's session after its handshake ([`DeviceConnection`], [`Session`]).
 
 mod control;
@@ -6,11 +6,14 @@ mod device;
 mod endpoint;
 mod enroll;
 mod session;
+mod tally;
+mod tcp;
 
 pub use device::{DeviceConnection, HelloError};
 pub use endpoint::{Accepted, BindError, GatewayEndpoint, GatewayTls, HandshakeError, Incoming};
 pub use enroll::EnrollConnection;
 pub use session::{DeviceReport, Session, SessionError};
+pub use tally::{Counter, Histogram, Tally};
 
 use std::time::Duration;
 

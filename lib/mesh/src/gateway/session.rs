@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use quinn::ConnectionError;
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::control_down::Message as Down;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -13,8 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::Tally;
 use super::control::Control;
-use crate::frame::{FrameReader, FrameWriter};
+use crate::carrier::{Carrier, Connection, ConnectionLost};
+use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, MAX_WORK_STREAMS};
 use crate::stream::{RawStream, RecvHalf, SendHalf, StreamHeader, WorkStream};
 
@@ -22,6 +23,8 @@ use crate::stream::{RawStream, RecvHalf, SendHalf, StreamHeader, WorkStream};
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A refused stream's answer is given this long to leave.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// So many bad streams in a row are no accident.
+const MOST_REFUSED: u32 = 64;
 const COMMANDS: usize = 8;
 
 /// What is known about a connected device, from its own heartbeats and our pings.
@@ -47,29 +50,31 @@ pub struct SessionError;
 /// A welcomed device. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Session {
-    connection: quinn::Connection,
+    connection: Connection,
     device_id: Uuid,
-    work: Mutex<mpsc::Receiver<WorkStream>>,
-    commands: mpsc::Sender<Down>,
+    // Boxed: a channel makes room for 32 of its items at once, and an idle session would hold that for nothing.
+    work: Mutex<mpsc::Receiver<Box<WorkStream>>>,
+    commands: mpsc::Sender<Box<Down>>,
     reports: watch::Receiver<DeviceReport>,
     _tasks: JoinSet<()>,
 }
 
 impl Session {
     pub(super) fn start(
-        connection: quinn::Connection,
+        connection: Connection,
         device_id: Uuid,
         tx: FrameWriter<SendHalf>,
         rx: FrameReader<RecvHalf>,
         heartbeat_ms: u64,
+        tally: Arc<Tally>,
     ) -> Self {
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (report, reports) = watch::channel(DeviceReport::default());
         let (work_in, work) = mpsc::channel(MAX_WORK_STREAMS as usize);
         let mut tasks = JoinSet::new();
-        let control = Control::new(connection.clone(), tx, rx, orders, report, heartbeat_ms);
+        let control = Control::new(connection.clone(), tx, rx, orders, report, heartbeat_ms, tally.clone());
         tasks.spawn(control.run());
-        tasks.spawn(take_work(connection.clone(), work_in));
+        tasks.spawn(take_work(connection.clone(), work_in, tally));
         Self { connection, device_id, work: Mutex::new(work), commands, reports, _tasks: tasks }
     }
 
@@ -80,13 +85,23 @@ impl Session {
 
     /// Where the device is now; it may move.
     pub fn remote(&self) -> SocketAddr {
-        self.connection.remote_address()
+        self.connection.remote()
+    }
+
+    /// What carries the session.
+    pub fn carrier(&self) -> Carrier {
+        self.connection.carrier()
+    }
+
+    /// Bytes sent and received so far, by the socket's count.
+    pub fn traffic(&self) -> (u64, u64) {
+        self.connection.traffic()
     }
 
     /// The next piece of work the device asks for, or `None` when the connection is over. Streams of an unknown kind or
     /// with a bad header have been refused already.
     pub async fn work(&self) -> Option<WorkStream> {
-        self.work.lock().await.recv().await
+        self.work.lock().await.recv().await.map(|stream| *stream)
     }
 
     /// What is known about the device; the newest value.
@@ -112,16 +127,16 @@ impl Session {
     }
 
     async fn send(&self, message: Down) -> Result<(), SessionError> {
-        self.commands.send(message).await.map_err(|_| SessionError)
+        self.commands.send(Box::new(message)).await.map_err(|_| SessionError)
     }
 
     /// Ends the connection now, with all its work. [`ErrorCode::Revoked`] makes the device stop trying.
     pub fn close(&self, code: ErrorCode, reason: &str) {
-        self.connection.close(code.varint(), reason.as_bytes());
+        self.connection.close(code, reason);
     }
 
     /// Resolves when the connection is over, with the cause.
-    pub async fn closed(&self) -> ConnectionError {
+    pub async fn closed(&self) -> ConnectionLost {
         self.connection.closed().await
     }
 }
@@ -134,13 +149,13 @@ impl Drop for Session {
 }
 
 /// Takes in streams. Each header is read by a task of its own (as many as QUIC lets the device open), so a slow
-/// one delays nobody.
-async fn take_work(connection: quinn::Connection, work: mpsc::Sender<WorkStream>) {
+/// one delays nobody. A device that opens nothing but bad ones is closed.
+async fn take_work(connection: Connection, work: mpsc::Sender<Box<WorkStream>>, tally: Arc<Tally>) {
     let mut headers = JoinSet::new();
-    let work = Arc::new(work);
+    let mut refused = 0;
     loop {
         tokio::select! {
-            stream = connection.accept_bi() => match stream {
+            stream = connection.accept() => match stream {
                 Ok(stream) => {
                     let work = work.clone();
                     headers.spawn(take_stream(RawStream::new(stream, None), work));
@@ -148,22 +163,45 @@ async fn take_work(connection: quinn::Connection, work: mpsc::Sender<WorkStream>
                 // Dropping `work` ends `Session::work`.
                 Err(_) => return,
             },
-            Some(_) = headers.join_next() => {}
+            Some(done) = headers.join_next() => {
+                match done {
+                    Ok(Taken::Work) => refused = 0,
+                    Ok(Taken::Refused) => {
+                        tally.streams_refused.count();
+                        refused += 1;
+                    }
+                    Ok(Taken::Gone) | Err(_) => refused += 1,
+                }
+                if refused > MOST_REFUSED {
+                    tally.floods.count();
+                    connection.close(ErrorCode::RateLimited, "nothing but bad streams");
+                    return;
+                }
+            }
         }
     }
 }
 
-async fn take_stream(mut raw: RawStream, work: Arc<mpsc::Sender<WorkStream>>) {
+/// What became of a stream.
+enum Taken {
+    Work,
+    Refused,
+    /// The device took it back.
+    Gone,
+}
+
+async fn take_stream(mut raw: RawStream, work: mpsc::Sender<Box<WorkStream>>) -> Taken {
     let read = timeout(HEADER_TIMEOUT, raw.rx.read::<v1::StreamHeader>()).await;
     let (code, message) = match read {
         Ok(Ok(Some(header))) => match StreamHeader::from_wire(header) {
             Ok(header) => {
                 // Nobody takes work any more: dropping the stream resets it.
-                let _ = work.send(raw.into_work(header)).await;
-                return;
+                let _ = work.send(Box::new(raw.into_work(header))).await;
+                return Taken::Work;
             }
             Err(error) => (error.code(), error.to_string()),
         },
+        Ok(Err(FrameError::Reset(_) | FrameError::ConnectionLost(_))) => return Taken::Gone,
         Ok(Ok(None)) => (ErrorCode::BadFrame, "the stream has no header".to_owned()),
         Ok(Err(error)) => (error.code(), error.to_string()),
         Err(_) => (ErrorCode::DeadlineExceeded, "the stream's header did not come in time".to_owned()),
@@ -171,4 +209,5 @@ async fn take_stream(mut raw: RawStream, work: Arc<mpsc::Sender<WorkStream>>) {
     tracing::debug!(%code, message, "work stream refused");
     // Who cannot be told has gone.
     let _ = timeout(REFUSAL_TIMEOUT, raw.refuse(code, message)).await;
+    Taken::Refused
 }

@@ -1,4 +1,4 @@
-//! A gateway on a loopback socket, and devices for it.
+//! A gateway on a loopback socket, and devices for it. In a suite whose name ends in `over_tcp` no UDP gets through.
 #![allow(dead_code, reason = "each suite uses its part")]
 
 use std::collections::HashSet;
@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use synesis_mesh::device::{Backoff, Tunnel, TunnelConfig, TunnelHandle, TunnelState, TunnelStatus};
+use synesis_mesh::device::{
+    Backoff, Fallback, Tunnel, TunnelConfig, TunnelHandle, TunnelState, TunnelStatus,
+};
 use synesis_mesh::gateway::{
-    Accepted, DeviceConnection, EnrollConnection, GatewayEndpoint, GatewayTls, Session,
+    Accepted, DeviceConnection, EnrollConnection, GatewayEndpoint, GatewayTls, Session, Tally,
 };
 use synesis_mesh::identity::{Ca, CaKind, DeviceIdentity, DeviceKey, ReceiptKey, TrustDomain};
 use synesis_mesh::kind::ErrorCode;
@@ -23,6 +25,31 @@ use zeroize::Zeroizing;
 
 pub(crate) const GOOD_TOKEN: &str = "good-token";
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Whether this suite runs over TCP.
+pub(crate) fn over_tcp() -> bool {
+    module_path!().split("::").next().is_some_and(|suite| suite.ends_with("over_tcp"))
+}
+
+/// An address where nobody answers. The socket keeps others from taking it.
+pub(crate) fn silence() -> (std::net::UdpSocket, SocketAddr) {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Listens on UDP and, at the same port, on TCP.
+pub(crate) fn listen(tls: &GatewayTls, address: SocketAddr) -> GatewayEndpoint {
+    for _ in 0..20 {
+        let endpoint = GatewayEndpoint::bind(tls, address).unwrap();
+        let bound = endpoint.local_addr().unwrap();
+        // Somebody else may have the port on TCP.
+        if let Ok(both) = endpoint.and_tcp(tls, bound) {
+            return both;
+        }
+    }
+    panic!("no port is free on both");
+}
 
 /// The certificates of one realm.
 pub(crate) struct Pki {
@@ -93,6 +120,7 @@ pub(crate) struct Gateway {
     /// How each failed handshake failed.
     pub(crate) refused: mpsc::Receiver<String>,
     pub(crate) revoked: Arc<Mutex<HashSet<Uuid>>>,
+    pub(crate) tally: Arc<Tally>,
     _tasks: JoinSet<()>,
 }
 
@@ -101,6 +129,7 @@ struct Desk {
     revoked: Arc<Mutex<HashSet<Uuid>>>,
     sessions: mpsc::Sender<Arc<Session>>,
     refused: mpsc::Sender<String>,
+    tally: Arc<Tally>,
 }
 
 impl Gateway {
@@ -109,7 +138,7 @@ impl Gateway {
     }
 
     pub(crate) fn with(pki: &Arc<Pki>, tls: GatewayTls, address: SocketAddr) -> Self {
-        let endpoint = GatewayEndpoint::bind(&tls, address).unwrap();
+        let endpoint = listen(&tls, address);
         let (sessions_in, sessions) = mpsc::channel(64);
         let (refused_in, refused) = mpsc::channel(64);
         let revoked = Arc::new(Mutex::new(HashSet::new()));
@@ -118,11 +147,13 @@ impl Gateway {
             revoked: revoked.clone(),
             sessions: sessions_in,
             refused: refused_in,
+            tally: Arc::default(),
         });
+        let tally = Arc::clone(&desk.tally);
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(endpoint.clone(), desk));
         let address = endpoint.local_addr().unwrap();
-        Self { address, endpoint, sessions, refused, revoked, _tasks: tasks }
+        Self { address, endpoint, sessions, refused, revoked, tally, _tasks: tasks }
     }
 
     pub(crate) async fn session(&mut self) -> Arc<Session> {
@@ -180,7 +211,8 @@ async fn enrol(desk: &Desk, mut connection: EnrollConnection) {
     connection.reply(v1::EnrollReply { message }).await.unwrap();
 }
 
-async fn welcome(desk: &Desk, mut device: DeviceConnection) {
+async fn welcome(desk: &Desk, device: DeviceConnection) {
+    let mut device = device.counted(Arc::clone(&desk.tally));
     if desk.revoked.lock().unwrap().contains(&device.device_id()) {
         return device.refuse(ErrorCode::Revoked, "revoked by the test");
     }
@@ -238,6 +270,7 @@ pub(crate) struct Device {
     pub(crate) vitals: watch::Sender<Option<v1::Vitals>>,
     pub(crate) stop: CancellationToken,
     _tasks: JoinSet<()>,
+    _silence: std::net::UdpSocket,
 }
 
 impl Device {
@@ -250,13 +283,24 @@ impl Device {
             watch::channel(Some(v1::Vitals { cpu: Some(0.25), ..v1::Vitals::default() }));
         let mut config = TunnelConfig::new("test/1", vitals_out);
         config.timing.backoff = Backoff { base: Duration::from_millis(20), cap: Duration::from_millis(200) };
+        let (silence, nobody) = silence();
+        if let Some(gateway) = identity.as_ref().and_then(|identity| identity.gateway.parse().ok())
+            && over_tcp()
+        {
+            let gateway: SocketAddr = gateway;
+            config.endpoints = vec![nobody.to_string()];
+            config.fallback = Fallback::Auto { port: gateway.port(), proxy: None };
+            config.timing.tcp_after = Duration::ZERO;
+        } else {
+            config.fallback = Fallback::Off;
+        }
         adjust(&mut config);
         let (handle, mut driver) = Tunnel::new(config, identity.map(Arc::new));
         let stop = CancellationToken::new();
         let token = stop.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { driver.run(token).await });
-        Self { handle, vitals, stop, _tasks: tasks }
+        Self { handle, vitals, stop, _tasks: tasks, _silence: silence }
     }
 
     pub(crate) async fn reach(&self, state: TunnelState) -> TunnelStatus {

@@ -2,6 +2,7 @@
 //! hash-chained journal; the answer goes out after the commit.
 
 mod accounts;
+mod adapters;
 mod charges;
 mod devices;
 mod entries;
@@ -24,11 +25,15 @@ use synesis_store::{Recovery, Store, StoreError, chain};
 #[cfg(test)]
 use tokio::sync::oneshot;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::metrics::StoreCounters;
+
 use super::{
-    AccountRecord, Balance, Clock, ControlError, ControlPlane, DeviceRecord, Enrolment, Hold, IssuedToken,
-    NewAccount, RequestKey, RequestState, Reserve, Settle, Settled,
+    AccountRecord, AdapterDigest, AdapterQuota, AdapterRecord, Balance, Clock, ControlError, ControlPlane,
+    DeviceRecord, Enrolment, Hold, IssuedToken, NewAccount, NewAdapter, RemovedAdapters, RequestKey,
+    RequestState, Reserve, Settle, Settled, Wanted,
 };
 
 /// The database's name in the store's folder.
@@ -48,6 +53,7 @@ pub(crate) struct SqliteSettings {
 pub(crate) struct SqliteControlPlane {
     store: Store,
     shared: Arc<Shared>,
+    counters: Arc<StoreCounters>,
 }
 
 /// What the transactions need; it does not change while the process lives.
@@ -68,13 +74,20 @@ impl SqliteControlPlane {
         folder: &Path,
         settings: SqliteSettings,
     ) -> Result<(Self, Recovery), ControlError> {
-        let (store, recovery) =
-            Store::open_anchored(&folder.join(DATABASE), &[chain::SCHEMA, schema::MIGRATION])?;
+        let (store, recovery) = Store::open_anchored(
+            &folder.join(DATABASE),
+            &[chain::SCHEMA, schema::MIGRATION, schema::ADAPTERS],
+        )?;
         let SqliteSettings { device_ca, receipt_key, rates, prices, clock } = settings;
         let now_ms = clock.now_ms();
         let prices = store.write(move |tx| prices::in_force(tx, prices, now_ms)).await?;
         let shared = Shared { device_ca, receipt_key, rates, prices, clock };
-        Ok((Self { store, shared: Arc::new(shared) }, recovery))
+        Ok((Self { store, shared: Arc::new(shared), counters: Arc::default() }, recovery))
+    }
+
+    /// Counts into `counters` from now on.
+    pub(crate) fn counted(self, counters: Arc<StoreCounters>) -> Self {
+        Self { counters, ..self }
     }
 
     /// Turns to the cause when an error of the disk has stopped all writing.
@@ -111,8 +124,10 @@ impl SqliteControlPlane {
         &self,
         change: impl FnOnce(&rusqlite::Transaction<'_>, &Shared) -> Result<T, ControlError> + Send + 'static,
     ) -> Result<T, ControlError> {
-        let shared = Arc::clone(&self.shared);
-        self.store.write(move |tx| change(tx, &shared)).await
+        let (shared, begun) = (Arc::clone(&self.shared), Instant::now());
+        let outcome = self.store.write(move |tx| change(tx, &shared)).await;
+        self.counters.used(&outcome, begun.elapsed(), is_failure);
+        outcome
     }
 
     /// Runs `question` on a read-only connection.
@@ -120,8 +135,16 @@ impl SqliteControlPlane {
         &self,
         question: impl FnOnce(&rusqlite::Connection) -> Result<T, ControlError> + Send + 'static,
     ) -> Result<T, ControlError> {
-        self.store.read(question).await
+        let begun = Instant::now();
+        let outcome = self.store.read(question).await;
+        self.counters.used(&outcome, begun.elapsed(), is_failure);
+        outcome
     }
+}
+
+/// Whether the store failed, and not the one who asked.
+fn is_failure(error: &ControlError) -> bool {
+    matches!(error, ControlError::Store(_) | ControlError::Sqlite(_) | ControlError::Corrupt(_))
 }
 
 #[async_trait]
@@ -165,16 +188,26 @@ impl ControlPlane for SqliteControlPlane {
     }
 
     async fn reserve(&self, ask: Reserve) -> Result<Hold, ControlError> {
-        self.write(move |tx, shared| charges::reserve(tx, shared, &ask)).await
+        let held = self.write(move |tx, shared| charges::reserve(tx, shared, &ask)).await?;
+        self.counters.holds.count();
+        Ok(held)
     }
 
     async fn settle(&self, usage: Settle) -> Result<Settled, ControlError> {
-        self.write(move |tx, shared| charges::settle(tx, shared, &usage)).await
+        let settled = self.write(move |tx, shared| charges::settle(tx, shared, &usage)).await?;
+        let receipt = &settled.receipt.receipt;
+        self.counters.settled.count();
+        self.counters.tokens_in.add(receipt.input_tokens);
+        self.counters.tokens_out.add(receipt.output_tokens);
+        Ok(settled)
     }
 
     async fn release(&self, request: &RequestKey) -> Result<(), ControlError> {
         let request = *request;
-        self.write(move |tx, shared| charges::release(tx, shared, &request).map(drop)).await
+        if self.write(move |tx, shared| charges::release(tx, shared, &request)).await? {
+            self.counters.released.count();
+        }
+        Ok(())
     }
 
     async fn release_orphans(&self) -> Result<Vec<RequestKey>, ControlError> {
@@ -189,6 +222,43 @@ impl ControlPlane for SqliteControlPlane {
     async fn balance(&self, device: Uuid) -> Result<Balance, ControlError> {
         let now_ms = self.shared.clock.now_ms();
         self.read(move |conn| accounts::balance(conn, device, now_ms)).await
+    }
+
+    async fn account_of(&self, device: Uuid) -> Result<String, ControlError> {
+        self.read(move |conn| adapters::account(conn, device)).await
+    }
+
+    async fn adapters(&self, device: Uuid) -> Result<Vec<AdapterRecord>, ControlError> {
+        self.read(move |conn| adapters::all(conn, device)).await
+    }
+
+    async fn adapter(&self, device: Uuid, wanted: &Wanted) -> Result<AdapterRecord, ControlError> {
+        let wanted = wanted.clone();
+        self.read(move |conn| adapters::find(conn, device, &wanted)).await
+    }
+
+    async fn record_adapter(
+        &self,
+        device: Uuid,
+        new: NewAdapter,
+        quota: AdapterQuota,
+    ) -> Result<AdapterRecord, ControlError> {
+        self.write(move |tx, shared| adapters::record(tx, shared, device, new, quota)).await
+    }
+
+    async fn remove_adapters(&self, device: Uuid, wanted: &Wanted) -> Result<RemovedAdapters, ControlError> {
+        let wanted = wanted.clone();
+        self.write(move |tx, shared| adapters::remove(tx, shared, device, &wanted)).await
+    }
+
+    async fn adapter_bytes(&self, account: &str, beside: &AdapterDigest) -> Result<u64, ControlError> {
+        let (account, beside) = (account.to_owned(), beside.clone());
+        self.read(move |conn| adapters::kept(conn, &account, &beside)).await
+    }
+
+    async fn is_adapter_listed(&self, account: &str, digest: &AdapterDigest) -> Result<bool, ControlError> {
+        let (account, digest) = (account.to_owned(), digest.clone());
+        self.read(move |conn| adapters::is_listed(conn, &account, &digest)).await
     }
 
     fn price_version(&self) -> u64 {

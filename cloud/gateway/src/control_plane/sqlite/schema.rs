@@ -69,3 +69,22 @@ CREATE TABLE price_versions (
     created_at_ms INTEGER NOT NULL
 ) STRICT;
 ";
+
+/// Adapters that devices pushed. The files are beside the database.
+pub(super) const ADAPTERS: &str = "
+CREATE TABLE adapters (
+    account_id    TEXT NOT NULL REFERENCES accounts (id),
+    name          TEXT NOT NULL,
+    sha256        TEXT NOT NULL,
+    size_bytes    INTEGER NOT NULL CHECK (size_bytes > 0),
+    architecture  TEXT NOT NULL,
+    rank          INTEGER NOT NULL,
+    alpha         REAL NOT NULL,
+    base_model    TEXT NOT NULL,
+    pushed_by     TEXT NOT NULL,
+    pushed_at_ms  INTEGER NOT NULL,
+    PRIMARY KEY (account_id, name, sha256)
+) STRICT;
+
+CREATE INDEX adapters_files ON adapters (account_id, sha256);
+";

@@ -1,6 +1,7 @@
 //! The model process as a subsystem: started, given its model, watched. One that ends, or lives and no longer
 //! answers, is replaced.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::Channel;
 
-use super::{Ready, RuntimeSettings, State, TemplateTools};
+use super::{Adapters, Ready, RuntimeSettings, State, TemplateTools};
 
 /// How long the model process may take to leave when it is asked to.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -73,7 +74,13 @@ impl RuntimeProcess {
             "model loaded"
         );
         let tools = if info.template_takes_tools { TemplateTools::Shown } else { TemplateTools::Unknown };
-        self.state.send_replace(State::Ready(Ready { client: client.clone(), tools }));
+        let (architecture, adapters) = (info.architecture, Arc::<Adapters>::default());
+        self.state.send_replace(State::Ready(Ready {
+            client: client.clone(),
+            tools,
+            architecture,
+            adapters,
+        }));
         cx.ready();
         tokio::select! {
             () = stopping.cancelled() => Ok(()),
@@ -83,15 +90,17 @@ impl RuntimeProcess {
     }
 }
 
-/// The process may read its model and nothing else.
+/// The process may read its model and the adapters, and nothing else.
 fn spec(settings: &RuntimeSettings) -> ChildSpec {
     // Spinning OpenMP threads starve each other on a shared machine; backtraces of the engine help nobody.
     ChildSpec::new(&settings.program)
         .arg("--read")
         .arg(&settings.model_path)
+        .arg("--read")
+        .arg(&settings.adapters)
         .arg("--sandbox")
         .arg(settings.sandbox.as_str())
-        .env("GOMP_SPINCOUNT", "1000")
+        .env("GOMP_SPINCOUNT", "10000")
         .env("GGML_NO_BACKTRACE", "1")
 }
 

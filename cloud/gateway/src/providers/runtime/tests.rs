@@ -66,10 +66,12 @@ async fn ready(process: &ScriptedRuntime) -> RuntimeModel {
 
 async fn ready_with(process: &ScriptedRuntime, tools: TemplateTools) -> RuntimeModel {
     let client = RuntimeClient::new(channel::over(process.connect()).await.unwrap());
+    let ready = Ready { client, tools, architecture: "llama".to_owned(), adapters: Arc::default() };
     RuntimeModel {
         models: vec!["m".to_owned()],
         stop: Vec::new(),
-        state: watch::channel(State::Ready(Ready { client, tools })).1,
+        state: watch::channel(State::Ready(ready)).1,
+        strikes: Strikes::default(),
     }
 }
 
@@ -184,6 +186,7 @@ async fn a_model_that_does_not_come_up_is_told_with_its_reason() {
         models: vec!["m".to_owned()],
         program: "/nonexistent".into(),
         model_path: "/nonexistent.gguf".into(),
+        adapters: "/nonexistent".into(),
         stop: Vec::new(),
         chat_template: String::new(),
         context_tokens: 0,
@@ -196,4 +199,69 @@ async fn a_model_that_does_not_come_up_is_told_with_its_reason() {
     let error = model.stream(crate::testing::request("m")).await.err();
     let told = "the model process ended: killed by signal 9".to_owned();
     assert_eq!(error, Some(ProviderError::NotReady(told)));
+}
+
+fn adapter(id: &str) -> AdapterFile {
+    let path = format!("/{id}.gguf").into();
+    AdapterFile { id: id.to_owned(), path, architecture: "llama".to_owned() }
+}
+
+#[tokio::test]
+async fn an_adapter_is_loaded_once_and_named_in_every_answer_that_it_is_pinned_for() {
+    let process = ScriptedRuntime::start();
+    let model = ready(&process).await;
+    for _ in 0..2 {
+        let pin = model.pin_adapter(&adapter("a")).await.unwrap();
+        let request = Request { adapter: Some(pin), ..crate::testing::request("m") };
+        model.stream(request).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    }
+    model.stream(crate::testing::request("m")).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    let asked = process.asked(3).await;
+    let ids: Vec<&str> = asked.iter().map(|request| request.adapter_id.as_str()).collect();
+    assert_eq!((ids, process.adapters()), (vec!["a", "a", ""], vec!["+a".to_owned()]));
+}
+
+#[tokio::test]
+async fn the_least_recently_used_adapter_that_nobody_holds_makes_room() {
+    let process = ScriptedRuntime::start();
+    let model = ready(&process).await;
+    let held = model.pin_adapter(&adapter("0")).await.unwrap();
+    for n in 1..=16 {
+        model.pin_adapter(&adapter(&n.to_string())).await.unwrap();
+    }
+    assert_eq!(process.adapters().iter().filter(|moved| moved.starts_with('-')).collect::<Vec<_>>(), ["-1"]);
+    drop(held);
+    let mut pins = Vec::new();
+    for n in 20..36 {
+        pins.push(model.pin_adapter(&adapter(&n.to_string())).await.unwrap());
+    }
+    let busy = model.pin_adapter(&adapter("40")).await.unwrap_err();
+    assert!(matches!(busy, ProviderError::Busy { .. }), "{busy}");
+}
+
+#[tokio::test]
+async fn what_is_no_adapter_for_this_model_is_unfit_and_may_be_tried_again() {
+    let process = ScriptedRuntime::start();
+    let model = ready(&process).await;
+    let bad = AdapterFile { path: scripted_runtime::NO_ADAPTER.into(), ..adapter("a") };
+    let unfit =
+        |outcome: Result<AdapterPin, ProviderError>| matches!(outcome, Err(ProviderError::Unfit { .. }));
+    assert!(unfit(model.pin_adapter(&bad).await));
+    model.pin_adapter(&adapter("a")).await.unwrap();
+    let other = AdapterFile { architecture: "gemma3".to_owned(), ..adapter("b") };
+    assert!(unfit(model.pin_adapter(&other).await));
+    assert_eq!(process.adapters(), ["+a"], "the process was not asked for what cannot fit");
+}
+
+#[tokio::test]
+async fn a_file_that_ends_the_process_is_not_loaded_a_third_time() {
+    let process = ScriptedRuntime::start();
+    let model = ready(&process).await;
+    let fatal = AdapterFile { path: scripted_runtime::FATAL.into(), ..adapter("a") };
+    for _ in 0..2 {
+        let error = model.pin_adapter(&fatal).await.unwrap_err();
+        assert!(error.retryable(), "{error}");
+    }
+    let error = model.pin_adapter(&fatal).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unfit { .. }), "{error}");
 }
