@@ -8,7 +8,7 @@ use synesis_proto::runtime::v1::{
     EstimateModelRequest, HealthRequest, LoadAdapterRequest, LoadModelRequest, MemoryEstimate, ModelInfo,
 };
 use synesis_proto::{Problem, channel};
-use synesis_supervise::child::{ChildError, ChildProcess, ChildSpec};
+use synesis_supervise::child::{ChildError, ChildProcess, ChildSpec, ExitStatus};
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::Channel;
@@ -62,6 +62,10 @@ impl std::fmt::Display for Phase {
     }
 }
 
+fn died_at_once(how: &ExitStatus) -> SessionError {
+    SessionError::Died { during: Phase::LoadingModel, how: how.to_string() }
+}
+
 /// A started process and the connection to it. Dropping it kills the process.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -87,10 +91,15 @@ impl Session {
             .take_stream()
             .ok_or_else(|| SessionError::Connect(std::io::Error::from(std::io::ErrorKind::NotConnected)))?;
         let channel = tokio::select! {
-            channel = channel::over(stream) => channel.map_err(SessionError::Connect)?,
-            how = child.wait() => {
-                return Err(SessionError::Died { during: Phase::LoadingModel, how: how.to_string() });
-            }
+            channel = channel::over(stream) => match channel {
+                Ok(channel) => channel,
+                // As a rule it was killed this very moment, and its end of the connection went first.
+                Err(error) => return Err(match timeout(REAP, child.wait()).await {
+                    Ok(how) => died_at_once(&how),
+                    Err(_) => SessionError::Connect(error),
+                }),
+            },
+            how = child.wait() => return Err(died_at_once(&how)),
         };
         tracing::info!(pid = child.pid(), program = %program.display(), "model process started");
         Ok(Self { child, link: Link::new(channel, model), probe_every: how.probe_every })
