@@ -1,6 +1,7 @@
 //! The life of one model process: start, load the model, bring the adapters back, answer, end.
 
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use synesis_proto::runtime::v1::runtime_client::RuntimeClient;
@@ -10,6 +11,7 @@ use synesis_proto::runtime::v1::{
 use synesis_proto::{Problem, channel};
 use synesis_supervise::child::{ChildError, ChildProcess, ChildSpec, ExitStatus};
 use thiserror::Error;
+use tokio::net::UnixStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -62,8 +64,24 @@ impl std::fmt::Display for Phase {
     }
 }
 
-fn died_at_once(how: &ExitStatus) -> SessionError {
-    SessionError::Died { during: Phase::LoadingModel, how: how.to_string() }
+/// Speaks to a process over `stream`; `ended` resolves when it ends.
+async fn connect(
+    stream: UnixStream,
+    ended: impl Future<Output = ExitStatus>,
+) -> Result<Channel, SessionError> {
+    let died = |how: ExitStatus| SessionError::Died { during: Phase::LoadingModel, how: how.to_string() };
+    let mut ended = pin!(ended);
+    tokio::select! {
+        channel = channel::over(stream) => match channel {
+            Ok(channel) => Ok(channel),
+            // As a rule it was killed this very moment, and its end of the connection went first.
+            Err(error) => Err(match timeout(REAP, ended).await {
+                Ok(how) => died(how),
+                Err(_) => SessionError::Connect(error),
+            }),
+        },
+        how = &mut ended => Err(died(how)),
+    }
 }
 
 /// A started process and the connection to it. Dropping it kills the process.
@@ -90,17 +108,7 @@ impl Session {
         let stream = child
             .take_stream()
             .ok_or_else(|| SessionError::Connect(std::io::Error::from(std::io::ErrorKind::NotConnected)))?;
-        let channel = tokio::select! {
-            channel = channel::over(stream) => match channel {
-                Ok(channel) => channel,
-                // As a rule it was killed this very moment, and its end of the connection went first.
-                Err(error) => return Err(match timeout(REAP, child.wait()).await {
-                    Ok(how) => died_at_once(&how),
-                    Err(_) => SessionError::Connect(error),
-                }),
-            },
-            how = child.wait() => return Err(died_at_once(&how)),
-        };
+        let channel = connect(stream, child.wait()).await?;
         tracing::info!(pid = child.pid(), program = %program.display(), "model process started");
         Ok(Self { child, link: Link::new(channel, model), probe_every: how.probe_every })
     }
@@ -208,5 +216,32 @@ impl Session {
     async fn how_it_broke(&self) -> String {
         let how = timeout(REAP, self.child.wait()).await;
         how.map_or_else(|_| "its connection broke".to_owned(), |how| how.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn broken() -> UnixStream {
+        UnixStream::pair().unwrap().0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_is_killed_before_it_is_spoken_to_has_died() {
+        let ended = async {
+            sleep(REAP / 2).await;
+            ExitStatus::Unknown("killed".to_owned())
+        };
+        let error = connect(broken(), ended).await.unwrap_err();
+        assert!(matches!(&error, SessionError::Died { how, .. } if how.contains("killed")), "{error:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_lives_and_cannot_be_spoken_to_is_another_matter() {
+        let error = connect(broken(), std::future::pending()).await.unwrap_err();
+        assert!(matches!(error, SessionError::Connect(_)), "{error:?}");
     }
 }

@@ -1,7 +1,6 @@
 //! The model process: what its users see when it dies, hangs, refuses, or was never there.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -179,22 +178,6 @@ async fn without_a_model_the_status_says_what_to_do() {
     assert_eq!((status.state, status.reason.as_str()), (ModelState::None, "no model is configured"));
     assert!(board.snapshot()[0].next_step.contains("model.path"));
     assert!(running.stop().await.is_clean());
-}
-
-#[tokio::test]
-async fn a_process_that_ends_before_it_is_spoken_to_has_died_and_is_started_again() {
-    let scene = Scene::new(&json!({}));
-    // Its end of the connection goes first, as when the kernel takes a killed process apart.
-    let program = scene.path("dies-at-once");
-    fs::write(&program, "#!/bin/sh\nexec 0<&-\nsleep 0.3\nexit 7\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-    let mut spec = scene.spec();
-    spec.program = Some(program);
-    let (model, _board, _running) = scene.supervised(spec).await;
-    let said =
-        until(&model, |status| !status.reason.is_empty() && status.reason != "the model is loading").await;
-    assert_eq!(said.state, ModelState::Loading, "nothing is wrong with the model: {said:?}");
-    assert!(said.reason.contains("7"), "{said:?}");
 }
 
 #[tokio::test]
