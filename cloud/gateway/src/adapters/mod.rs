@@ -67,39 +67,40 @@ impl AdapterStore {
         let folder = self.folder.join(&account);
         make(&folder).await?;
         let turn = self.turns.take(&account, &new.sha256, device).await;
-        if self.is_whole(&account, &new).await? {
+        let (turn, is_whole) = self.is_whole(turn, &new).await?;
+        if is_whole {
             return Ok(Begun::Here(self.list(device, new).await?));
         }
         self.check_quota(&account, &folder, &new).await?;
         let (digest, size) = (new.sha256.clone(), new.size_bytes);
-        let opened = tokio::task::spawn_blocking(move || Part::open(&folder, &digest, size));
-        let part = opened.await.map_err(io::Error::other)??;
-        Ok(Begun::Receiving(Box::new(Receiving { turn, part, device, new })))
+        let (turn, part) = turn.during(move || Part::open(&folder, &digest, size)).await?;
+        Ok(Begun::Receiving(Box::new(Receiving { turn, part: part?, device, new })))
     }
 
     /// Whether the file itself is here. One that was moved into place and not listed, because the process ended between
     /// the two, is read again before it is believed; so is one of another size.
-    async fn is_whole(&self, account: &str, new: &NewAdapter) -> Result<bool, AdapterStoreError> {
-        let path = self.file(account, &new.sha256);
+    async fn is_whole(&self, turn: Turn, new: &NewAdapter) -> Result<(Turn, bool), AdapterStoreError> {
+        let path = self.file(turn.account(), &new.sha256);
         let found = match tokio::fs::metadata(&path).await {
             Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((turn, false)),
             Err(error) => return Err(error.into()),
         };
-        if found.len() == new.size_bytes && self.plane.is_adapter_listed(account, &new.sha256).await? {
-            return Ok(true);
+        let is_listed = self.plane.is_adapter_listed(turn.account(), &new.sha256).await?;
+        if found.len() == new.size_bytes && is_listed {
+            return Ok((turn, true));
         }
         let digest = new.sha256.clone();
         let (path_to_read, expected) = (path.clone(), new.size_bytes);
-        let read = tokio::task::spawn_blocking(move || part::digest_of(&path_to_read));
-        let (actual, length) = read.await.map_err(io::Error::other)??;
+        let (turn, read) = turn.during(move || part::digest_of(&path_to_read)).await?;
+        let (actual, length) = read?;
         if actual == digest.as_str() {
             // A device that announces another size than its own file has will not finish; the digest decides.
-            return if length == expected { Ok(true) } else { Err(AdapterStoreError::Mismatch) };
+            return if length == expected { Ok((turn, true)) } else { Err(AdapterStoreError::Mismatch) };
         }
         tracing::warn!(file = %path.display(), "a stored adapter is damaged; it is received anew");
         tokio::fs::remove_file(&path).await?;
-        Ok(false)
+        Ok((turn, false))
     }
 
     /// With what the account's other uploads will take when they are complete.
@@ -131,8 +132,8 @@ impl AdapterStore {
     pub(crate) async fn complete(&self, receiving: Receiving) -> Result<AdapterRecord, AdapterStoreError> {
         let Receiving { turn, part, device, new } = receiving;
         let to = self.file(turn.account(), &new.sha256);
-        let moved = tokio::task::spawn_blocking(move || part.publish(&to));
-        moved.await.map_err(io::Error::other)??;
+        let (turn, moved) = turn.during(move || part.publish(&to)).await?;
+        moved?;
         // The turn ends after it is listed: whoever waits for it finds the file.
         let digest = new.sha256.clone();
         let listed = self.list(device, new).await;
@@ -233,8 +234,7 @@ impl Receiving {
         if offset != part.length() || data.is_empty() || data.len() as u64 > missing {
             return Err(AdapterStoreError::Gap);
         }
-        let appended = tokio::task::spawn_blocking(move || part.append(&data).map(|()| part));
-        let part = appended.await.map_err(io::Error::other)??;
-        Ok(Self { turn, part, device, new })
+        let (turn, part) = turn.during(move || part.append(&data).map(|()| part)).await?;
+        Ok(Self { turn, part: part?, device, new })
     }
 }

@@ -57,9 +57,11 @@ impl Part {
         Ok(())
     }
 
-    /// Gives the complete file its name, durably. Bytes of another digest are deleted.
+    /// Gives the complete file its name, durably. Bytes of another digest are deleted, and so is a file with more or
+    /// fewer bytes than were hashed: somebody else wrote to it.
     pub(super) fn publish(self, to: &Path) -> Result<(), AdapterStoreError> {
-        if hex::encode(self.hash.finalize()) != self.digest.as_str() {
+        let is_ours = self.file.metadata()?.len() == self.length;
+        if !is_ours || hex::encode(self.hash.finalize()) != self.digest.as_str() {
             fs::remove_file(&self.path)?;
             return Err(AdapterStoreError::Mismatch);
         }
@@ -128,6 +130,20 @@ mod tests {
         let problem = AdapterStoreError::from(part.append(b"bytes").unwrap_err()).problem();
         assert_eq!(problem.code, ErrorCode::StoreFailed.number());
         assert!(problem.message.contains("disk is full") && problem.retry_after_ms > 0, "{problem:?}");
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_wrote_to_is_not_published() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let digest = AdapterDigest::parse(&hex::encode(Sha256::digest(b"12345678"))).unwrap();
+        let mut part = Part::open(folder.path(), &digest, 8).unwrap();
+        part.append(b"1234").unwrap();
+        let mut late = OpenOptions::new().append(true).open(&part.path).unwrap();
+        late.write_all(b"1234").unwrap();
+        part.append(b"5678").unwrap();
+        let to = folder.path().join("whole");
+        assert!(matches!(part.publish(&to), Err(AdapterStoreError::Mismatch)));
+        assert!(!to.exists() && parts(folder.path()).unwrap().is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One writer for each file: who receives, lists or deletes it has its turn.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -104,6 +105,19 @@ impl Turn {
         &self.waiting.key.0
     }
 
+    /// Runs `work`, which blocks. The turn goes with it, so that the file stays this holder's until the work has ended,
+    /// also when nobody waits for that any more.
+    pub(super) async fn during<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<(Self, T)> {
+        let done = tokio::task::spawn_blocking(move || {
+            let outcome = work();
+            (self, outcome)
+        });
+        done.await.map_err(io::Error::other)
+    }
+
     /// Resolves when the holder should leave.
     pub(super) fn left(&self) -> impl Future<Output = ()> + Send + 'static {
         self.leave.clone().cancelled_owned()
@@ -145,6 +159,27 @@ mod tests {
         drop(other.await);
         drop(again.await);
         assert_eq!(turns.open(), 0, "nothing is remembered of turns that are over");
+    }
+
+    #[tokio::test]
+    async fn work_keeps_the_turn_until_it_has_ended_also_when_nobody_waits_for_it() {
+        let turns = Turns::default();
+        let (begun, is_begun) = tokio::sync::oneshot::channel();
+        let (end, until) = std::sync::mpsc::channel::<()>();
+        let first = turns.take("a", &digest(), Uuid::from_u128(1)).await;
+        let work = first.during(move || {
+            begun.send(()).unwrap();
+            until.recv().unwrap();
+        });
+        tokio::select! {
+            biased;
+            _ = work => panic!("it was not told to end"),
+            begun = is_begun => begun.unwrap(),
+        }
+        assert!(turns.try_take("a", &digest()).is_none(), "the work goes on");
+        end.send(()).unwrap();
+        drop(turns.take("a", &digest(), Uuid::from_u128(2)).await);
+        assert_eq!(turns.open(), 0);
     }
 
     #[tokio::test]

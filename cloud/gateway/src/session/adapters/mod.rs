@@ -8,11 +8,16 @@ mod push;
 use std::time::Duration;
 
 pub(super) use catalogue::serve as catalogue;
+use prost::Message;
 pub(super) use pull::serve as pull;
 pub(super) use push::serve as push;
 use synesis_mesh::frame::FrameError;
 use synesis_mesh::kind::ErrorCode;
+use synesis_mesh::stream::WorkStream;
 use synesis_proto::mesh::v1;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::adapters::AdapterStoreError;
 use crate::control_plane::{AdapterFacts, AdapterRecord};
@@ -22,6 +27,52 @@ use crate::limits::{self, Class};
 const STEP: Duration = Duration::from_secs(10);
 /// Between two frames of a file. Asks go first, so a busy path may leave adapters waiting for a while.
 const SILENCE: Duration = Duration::from_secs(300);
+
+/// Serves one stream of a file: `work` until the device or the gateway goes, then the last word, if `work` has one.
+async fn serve<T, M: Message>(
+    mut stream: WorkStream,
+    device: Uuid,
+    leave: CancellationToken,
+    work: impl AsyncFnOnce(&mut WorkStream) -> Result<T, StreamError>,
+    last: impl FnOnce(Result<T, v1::Problem>) -> Option<M>,
+) {
+    let gone = stream.tx.stopped();
+    let outcome = tokio::select! {
+        biased;
+        () = gone => return,
+        () = leave.cancelled() => Err(StreamError::Leaving),
+        outcome = work(&mut stream) => outcome,
+    };
+    let last = match outcome {
+        Ok(done) => last(Ok(done)),
+        Err(error) => {
+            tracing::debug!(%device, %error, "a stream of an adapter ended early");
+            match error.problem() {
+                Some(problem) => last(Err(problem)),
+                None => return,
+            }
+        }
+    };
+    let farewell = async {
+        if let Some(last) = last {
+            stream.tx.write(&last).await?;
+        }
+        stream.tx.finish().await?;
+        stream.rx.stop(ErrorCode::Cancelled);
+        stream.tx.stopped().await;
+        Ok::<(), FrameError>(())
+    };
+    // The rest of a file may be on its way for a while, but a stop does not wait for it.
+    let stopping = async {
+        leave.cancelled().await;
+        sleep(STEP).await;
+    };
+    tokio::select! {
+        // Who cannot be told asks again.
+        _ = timeout(SILENCE, farewell) => {}
+        () = stopping => {}
+    }
+}
 
 /// Why a stream of adapters ends before its time.
 #[derive(Debug, thiserror::Error)]

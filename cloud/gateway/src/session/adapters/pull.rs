@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use synesis_mesh::frame::FrameError;
-use synesis_mesh::kind::{ADAPTER_CHUNK, ErrorCode};
+use synesis_mesh::kind::ADAPTER_CHUNK;
 use synesis_mesh::stream::WorkStream;
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::pull_down::Message as Down;
@@ -22,38 +22,18 @@ use crate::session::Services;
 
 /// Serves one pull stream to its end; `leave` asks for that.
 pub(in crate::session) async fn serve(
-    mut stream: WorkStream,
+    stream: WorkStream,
     device: Uuid,
     services: &Services,
     leave: CancellationToken,
 ) {
-    let gone = stream.tx.stopped();
-    let outcome = tokio::select! {
-        biased;
-        () = gone => return,
-        () = leave.cancelled() => Err(StreamError::Leaving),
-        outcome = send(&mut stream, device, services) => outcome,
-    };
-    let problem = match outcome {
-        Ok(()) => None,
-        Err(error) => {
-            tracing::debug!(%device, %error, "a pull ended early");
-            match error.problem() {
-                Some(problem) => Some(problem),
-                None => return,
-            }
-        }
-    };
-    let farewell = async {
-        if let Some(problem) = problem {
-            say(&mut stream, Down::Problem(problem)).await?;
-        }
-        stream.tx.finish().await?;
-        stream.rx.stop(ErrorCode::Cancelled);
-        stream.tx.stopped().await;
-        Ok::<(), FrameError>(())
-    };
-    let _ = timeout(SILENCE, farewell).await;
+    let work = async |stream: &mut WorkStream| send(stream, device, services).await;
+    super::serve(stream, device, leave, work, |outcome| {
+        // The file's own end says that it is whole.
+        let problem = outcome.err()?;
+        Some(v1::PullDown { message: Some(Down::Problem(problem)) })
+    })
+    .await;
 }
 
 async fn send(stream: &mut WorkStream, device: Uuid, services: &Services) -> Result<(), StreamError> {

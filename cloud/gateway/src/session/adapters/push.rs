@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use synesis_mesh::frame::{FrameError, FrameReader};
-use synesis_mesh::kind::ErrorCode;
 use synesis_mesh::stream::{RecvHalf, WorkStream};
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::push_down::Message as Down;
@@ -29,37 +28,17 @@ const LONGEST_BASE: usize = 256;
 
 /// Serves one push stream to its end; `leave` asks for that.
 pub(in crate::session) async fn serve(
-    mut stream: WorkStream,
+    stream: WorkStream,
     device: Uuid,
     services: &Services,
     leave: CancellationToken,
 ) {
-    let gone = stream.tx.stopped();
-    let outcome = tokio::select! {
-        biased;
-        () = gone => return,
-        () = leave.cancelled() => Err(StreamError::Leaving),
-        outcome = receive(&mut stream, device, services) => outcome,
-    };
-    let last = match outcome {
-        Ok(record) => Down::Done(record.into()),
-        Err(error) => {
-            tracing::debug!(%device, %error, "a push ended early");
-            match error.problem() {
-                Some(problem) => Down::Problem(problem),
-                None => return,
-            }
-        }
-    };
-    let farewell = async {
-        say(&mut stream, last).await?;
-        stream.tx.finish().await?;
-        stream.rx.stop(ErrorCode::Cancelled);
-        stream.tx.stopped().await;
-        Ok::<(), FrameError>(())
-    };
-    // Who cannot be told asks again.
-    let _ = timeout(STEP, farewell).await;
+    let work = async |stream: &mut WorkStream| receive(stream, device, services).await;
+    super::serve(stream, device, leave, work, |outcome| {
+        let message = outcome.map_or_else(Down::Problem, |record| Down::Done(record.into()));
+        Some(v1::PushDown { message: Some(message) })
+    })
+    .await;
 }
 
 async fn receive(
