@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Job;
+use super::{Direction, Job, Transfer};
 use crate::durable;
 use crate::models::digest::is_sha256;
 
@@ -58,9 +58,16 @@ impl Files {
         written.await.map_err(io::Error::other)?
     }
 
-    /// Forgets a job.
-    pub(super) async fn forget(&self, job: &Job) {
-        for path in [self.job(&job.id), self.part(&job.sha256)] {
+    /// Forgets a job, and what a pull has of its bytes unless another of the `known` jobs goes on with them: two names
+    /// for one content share a part.
+    pub(super) async fn forget(&self, job: &Job, known: &[Transfer]) {
+        let goes_on = |other: &Job| {
+            let pull = other.direction == Direction::Pull && other.ending.is_none();
+            pull && other.id != job.id && other.sha256 == job.sha256
+        };
+        let shared = known.iter().any(|transfer| goes_on(&transfer.job));
+        let part = (job.direction == Direction::Pull && !shared).then(|| self.part(&job.sha256));
+        for path in [Some(self.job(&job.id)), part].into_iter().flatten() {
             match tokio::fs::remove_file(&path).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(%error, file = %path.display(), "a file of a transfer was not deleted");
@@ -77,5 +84,45 @@ impl Files {
 
     fn job(&self, id: &str) -> PathBuf {
         self.folder.join(format!("{id}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(id: &str, direction: Direction) -> Job {
+        Job {
+            id: id.to_owned(),
+            direction,
+            name: id.to_owned(),
+            sha256: "ab".repeat(32),
+            size_bytes: 1,
+            architecture: String::new(),
+            rank: 1,
+            alpha: 1.0,
+            base_model: String::new(),
+            device: String::new(),
+            pushed_by: String::new(),
+            uid: None,
+            begun_at_ms: 0,
+            ending: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_stays_while_another_pull_goes_on_with_it() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (files, _) = Files::open(folder.path()).unwrap();
+        let (one, two, push) =
+            (job("1", Direction::Pull), job("2", Direction::Pull), job("3", Direction::Push));
+        let part = files.part(&one.sha256);
+        fs::write(&part, "bytes").unwrap();
+        let known = [&one, &two, &push].map(|job| Transfer::new(job.clone()));
+        files.forget(&push, &known).await;
+        files.forget(&two, &known).await;
+        assert!(part.exists(), "the first pull is not over");
+        files.forget(&one, &known[2..]).await;
+        assert!(!part.exists(), "a push of the same content needs none");
     }
 }

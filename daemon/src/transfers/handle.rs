@@ -110,7 +110,7 @@ impl Transfers {
         // In this order: whoever works on it does not find it again.
         self.shared.change(|list| list.retain(|known| known.job.id != transfer.job.id));
         self.shared.end(&transfer.job.id);
-        self.shared.files.forget(&transfer.job).await;
+        self.shared.forget(&transfer.job).await;
         tracing::info!(adapter = name, direction = direction.as_str(), "transfer cancelled");
         Ok(transfer.clone())
     }
@@ -310,6 +310,12 @@ impl Shared {
         });
     }
 
+    /// Deletes the files of a job that is over or not wanted any more.
+    pub(super) async fn forget(&self, job: &Job) {
+        let known = Arc::clone(&self.list.borrow());
+        self.files.forget(job, &known).await;
+    }
+
     /// Writes down how a job ended, and forgets the oldest of those that are over.
     pub(super) async fn conclude(&self, job: &Job, outcome: Result<(), TransferError>) {
         let ending = match outcome {
@@ -330,7 +336,7 @@ impl Shared {
             return;
         }
         let job = Job { ending: Some(ending), ..job.clone() };
-        self.files.forget(&job).await;
+        self.forget(&job).await;
         if let Err(error) = self.files.save(&job).await {
             tracing::warn!(%error, "how a transfer ended was not written down");
         }
@@ -343,7 +349,7 @@ impl Shared {
         let over: Vec<&Job> =
             list.iter().map(|known| &known.job).filter(|job| job.ending.is_some()).collect();
         for old in over.iter().take(over.len().saturating_sub(KEPT)) {
-            self.files.forget(old).await;
+            self.forget(old).await;
             self.change(|list| list.retain(|known| known.job.id != old.id));
         }
     }

@@ -99,7 +99,7 @@ impl Shared {
             biased;
             () = cancelled.cancelled() => {
                 // Bytes that were being written when it was forgotten.
-                self.files.forget(job).await;
+                self.forget(job).await;
             }
             outcome = self.carry_out(job) => self.conclude(job, outcome).await,
         }
