@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use synesis_proto::control::v1::{PullProgress, PullStarted};
+use tonic::Streaming;
 
 use crate::failure::Failure;
 use crate::output::{Format, Output};
@@ -28,6 +29,46 @@ pub(super) struct Words {
     pub(super) resumed: &'static str,
     /// When the user leaves before the end.
     pub(super) left: &'static str,
+}
+
+/// What is told of bytes on their way.
+pub(super) enum Told<D> {
+    Started(PullStarted),
+    Progress(PullProgress),
+    Done(D),
+}
+
+/// Shows `events` to their end, and returns what that is. `read` gives nothing for an event of a newer daemon.
+pub(super) async fn follow<E, D>(
+    events: &mut Streaming<E>,
+    read: impl Fn(E) -> Option<Told<D>>,
+    shown: &mut Shown,
+    output: &mut Output,
+) -> Result<D, Failure> {
+    loop {
+        let event = match output.next(events).await {
+            Ok(event) => event,
+            Err(failure) => {
+                // The daemon's own words say what became of the bytes.
+                if matches!(failure, Failure::Refused(_)) {
+                    shown.settle();
+                }
+                return Err(failure);
+            }
+        };
+        let Some(event) = event else {
+            return Err(Failure::Protocol("bytes on their way that have no end".to_owned()));
+        };
+        match read(event) {
+            Some(Told::Started(started)) => shown.started(started, output).await?,
+            Some(Told::Progress(progress)) => shown.progress(&progress, output).await?,
+            Some(Told::Done(done)) => {
+                shown.settle();
+                return Ok(done);
+            }
+            None => {}
+        }
+    }
 }
 
 /// What is on the screen.

@@ -8,7 +8,7 @@ use synesis_proto::control::v1::{
 use tonic::Streaming;
 
 use super::view::{CancelledView, TransferView};
-use crate::commands::progress::{Shown, Words};
+use crate::commands::progress::{self, Shown, Told, Words};
 use crate::connect::Context;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -99,27 +99,12 @@ async fn follow(
     words: Words,
     output: &mut Output,
 ) -> Result<Transfer, Failure> {
-    let mut shown = Shown::new(words, output);
-    loop {
-        let event = match output.next(&mut events).await {
-            Ok(event) => event,
-            Err(failure) => {
-                if matches!(failure, Failure::Refused(_)) {
-                    shown.settle();
-                }
-                return Err(failure);
-            }
-        };
-        match event.map(|event| event.event) {
-            Some(Some(Event::Started(started))) => shown.started(started, output).await?,
-            Some(Some(Event::Progress(progress))) => shown.progress(&progress, output).await?,
-            Some(Some(Event::Done(transfer))) => {
-                shown.settle();
-                return Ok(transfer);
-            }
-            // An event of a newer daemon.
-            Some(None) => {}
-            None => return Err(Failure::Protocol("a transfer that ends without an end".to_owned())),
-        }
-    }
+    let read = |event: TransferEvent| {
+        Some(match event.event? {
+            Event::Started(started) => Told::Started(started),
+            Event::Progress(progress) => Told::Progress(progress),
+            Event::Done(transfer) => Told::Done(transfer),
+        })
+    };
+    progress::follow(&mut events, read, &mut Shown::new(words, output), output).await
 }

@@ -6,7 +6,7 @@ use synesis_proto::control::v1::{ModelRecord, PullEvent};
 use tonic::Streaming;
 
 use super::list::ModelJson;
-use crate::commands::progress::{Shown, Words};
+use crate::commands::progress::{self, Shown, Told, Words};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::units;
@@ -26,29 +26,14 @@ pub(super) async fn follow(
     shown: &mut Shown,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    loop {
-        let event = match output.next(events).await {
-            Ok(event) => event,
-            Err(failure) => {
-                // The daemon's own words say what became of the bytes.
-                if matches!(failure, Failure::Refused(_)) {
-                    shown.settle();
-                }
-                return Err(failure);
-            }
-        };
-        match event.map(|event| event.event) {
-            Some(Some(Event::Started(started))) => shown.started(started, output).await?,
-            Some(Some(Event::Progress(progress))) => shown.progress(&progress, output).await?,
-            Some(Some(Event::Done(record))) => {
-                shown.settle();
-                return done(record, output).await;
-            }
-            // An event of a newer daemon.
-            Some(None) => {}
-            None => return Err(Failure::Protocol("a pull that ends without an end".to_owned())),
-        }
-    }
+    let read = |event: PullEvent| {
+        Some(match event.event? {
+            Event::Started(started) => Told::Started(started),
+            Event::Progress(progress) => Told::Progress(progress),
+            Event::Done(record) => Told::Done(record),
+        })
+    };
+    done(progress::follow(events, read, shown, output).await?, output).await
 }
 
 async fn done(record: ModelRecord, output: &mut Output) -> Result<(), Failure> {
