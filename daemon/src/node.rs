@@ -62,12 +62,16 @@ pub struct TunnelView {
     pub connected_since: Option<SystemTime>,
     /// Times the path of this connection was bound anew.
     pub rebinds: u32,
-    /// Why it is not up, or not as it should be.
+    /// Why it is not up, or not as it should be, or soon will not be.
     pub reason: String,
     /// What to do.
     pub next_step: String,
     /// When it is tried again; only in backoff.
     pub retry_at: Option<Instant>,
+    /// When this device's certificate ends.
+    pub certificate_until: Option<SystemTime>,
+    /// What the gateway's clock is ahead of ours; only while up.
+    pub clock_offset_ms: Option<i64>,
 }
 
 impl TunnelView {
@@ -84,6 +88,8 @@ impl TunnelView {
             next_step: "enrol it with: synctl enroll --gateway HOST:PORT --ca FILE --token-file FILE"
                 .to_owned(),
             retry_at: None,
+            certificate_until: None,
+            clock_offset_ms: None,
         }
     }
 }

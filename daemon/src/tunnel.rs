@@ -34,7 +34,7 @@ pub struct TunnelKeeper {
     handle: TunnelHandle,
     view: Arc<watch::Sender<TunnelView>>,
     device_id: Arc<watch::Sender<Option<String>>>,
-    identity: watch::Receiver<Option<Arc<DeviceIdentity>>>,
+    identity: Identity,
     damage: watch::Receiver<Option<Damage>>,
 }
 
@@ -91,7 +91,8 @@ pub fn prepare(
     config.endpoints = way.endpoints;
     config.fallback = way.fallback.clone();
     let (handle, driver) = Tunnel::new(config, stored.0.clone());
-    let view = Arc::new(watch::Sender::new(view_of(&handle.status().borrow(), stored.1.as_ref())));
+    let first = view_of(&handle.status().borrow(), stored.0.as_deref(), stored.1.as_ref());
+    let view = Arc::new(watch::Sender::new(first));
     let device_id = Arc::new(watch::Sender::new(id_of(stored.0.as_deref())));
     let identity = Identity::new(folder, stored, way.fallback, handle.clone(), journal);
     let keeper = TunnelKeeper {
@@ -99,7 +100,7 @@ pub fn prepare(
         handle: handle.clone(),
         view: Arc::clone(&view),
         device_id: Arc::clone(&device_id),
-        identity: identity.watch(),
+        identity: identity.clone(),
         damage: identity.damage(),
     };
     TunnelParts { handle, identity, view: view.subscribe(), device_id: device_id.subscribe(), keeper }
@@ -117,12 +118,17 @@ impl Subsystem for TunnelKeeper {
         let Self { driver, handle, view, device_id, identity, damage } = self;
         let report = async {
             let mut status = handle.status();
-            let (mut identity, mut damage) = (identity.clone(), damage.clone());
+            let (mut current, mut damage) = (identity.watch(), damage.clone());
             loop {
-                let newest = view_of(&status.borrow_and_update(), damage.borrow_and_update().as_ref());
+                let device = current.borrow_and_update().clone();
+                let newest = view_of(
+                    &status.borrow_and_update(),
+                    device.as_deref(),
+                    damage.borrow_and_update().as_ref(),
+                );
                 tell_health(cx, &newest);
                 view.send_if_modified(|old| std::mem::replace(old, newest.clone()) != newest);
-                let id = id_of(identity.borrow_and_update().as_deref());
+                let id = id_of(device.as_deref());
                 device_id.send_if_modified(|old| {
                     let changed = *old != id;
                     *old = id;
@@ -130,7 +136,7 @@ impl Subsystem for TunnelKeeper {
                 });
                 tokio::select! {
                     changed = status.changed() => if changed.is_err() { return },
-                    changed = identity.changed() => if changed.is_err() { return },
+                    changed = current.changed() => if changed.is_err() { return },
                     changed = damage.changed() => if changed.is_err() { return },
                 }
             }
@@ -138,14 +144,16 @@ impl Subsystem for TunnelKeeper {
         tokio::select! {
             () = driver.run(cx.stopping()) => Ok(()),
             () = report => Err("the tunnel's status ended".into()),
+            () = identity.follow() => Err("the tunnel's renewals ended".into()),
         }
     }
 }
 
-/// A box that is not enrolled is complete; one that is enrolled and not connected is degraded.
+/// A box that is not enrolled is complete; one that is enrolled and not connected, or soon will not be, is degraded.
 fn tell_health(cx: &Context, view: &TunnelView) {
     match view.state {
-        TunnelState::Up | TunnelState::Unenrolled => cx.healthy(),
+        TunnelState::Unenrolled => cx.healthy(),
+        TunnelState::Up if view.reason.is_empty() => cx.healthy(),
         _ => cx.degraded(view.reason.clone(), view.next_step.clone()),
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use synesis_ledger::Rates;
 use synesis_mesh::gateway::{GatewayEndpoint, GatewayTls};
-use synesis_mesh::identity::TrustDomain;
 use synesis_supervise::sd::Notifier;
 use synesis_supervise::{BoxError, Context, HealthBoard, Spec, Subsystem, Supervisor};
 use tokio::time::{Instant, sleep};
@@ -26,9 +25,10 @@ use crate::http::{self, Http, View};
 use crate::limits::{Devices, REMEMBERED};
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::pki::{self, Pki};
+use crate::pki;
 use crate::providers::runtime::RuntimeProcess;
 use crate::providers::{Catalogue, catalogue};
+use crate::rotation::{self, Rotation};
 use crate::session::Services;
 use crate::tunnel::Tunnel;
 
@@ -41,6 +41,7 @@ pub(crate) struct Bound {
     answers: AnswersKeeper,
     processes: Vec<RuntimeProcess>,
     adapters: Arc<AdapterStore>,
+    keys: rotation::Keeper,
     admin: Admin,
     tunnel: Tunnel,
     http: Option<Http>,
@@ -63,6 +64,16 @@ pub(crate) async fn bind_with(
     catalogue: Catalogue,
     processes: Vec<RuntimeProcess>,
 ) -> Result<Bound, Failure> {
+    bind_at(config, catalogue, processes, Clock::system()).await
+}
+
+/// Like [`bind_with`], at another time.
+pub(crate) async fn bind_at(
+    config: &Config,
+    catalogue: Catalogue,
+    processes: Vec<RuntimeProcess>,
+    clock: Clock,
+) -> Result<Bound, Failure> {
     if catalogue.models().is_empty() {
         tracing::warn!("no provider is configured; every ask will be refused");
     }
@@ -70,7 +81,16 @@ pub(crate) async fn bind_with(
         .map_err(|error| Failure::new(Exit::Config, chain(&error), error.next_step()))?;
     let socket = AdminSocket::bind(&config.admin_socket)
         .map_err(|error| Failure::new(Exit::Failed, chain(&error), error.next_step()))?;
-    let (tls, gateway_id, settings) = split(keys, config);
+    let gateway_id = keys.gateway_id();
+    let dates = rotation::dates(&clock, config.identity_grace);
+    let rotation = Arc::new(Rotation::new(config.pki_dir.clone(), keys.authorities, dates));
+    if let Err(error) = rotation.renew_gateway() {
+        tracing::warn!(
+            error = chain(&error),
+            "the gateway's certificate was not renewed; the present one goes on"
+        );
+    }
+    let tls = GatewayTls { reset_seed: Some(keys.reset_key), ..rotation.tls() };
     let endpoint = GatewayEndpoint::bind_numbered(&tls, config.listen, config.gateway_number);
     let mut endpoint = endpoint.map_err(|error| {
         failed(&error, "set `listen` to a free UDP address, and check the files in pki.dir")
@@ -80,11 +100,19 @@ pub(crate) async fn bind_with(
             failed(&error, "set `listen_tcp` to a free TCP address that this user may bind, or remove it")
         })?;
     }
+    rotation.serve_on(endpoint.clone());
     let address = endpoint.local_addr().map_err(|error| failed(&error, "start the gateway again"))?;
     let tunnel_tcp = endpoint.tcp_addr();
     let listener = config.http_listen.map(http::bind).transpose().map_err(|error| {
         failed(&error, "set `http_listen` to a free address of this machine, or remove it")
     })?;
+    let settings = SqliteSettings {
+        device_ca: rotation.issuing(),
+        receipt_key: keys.receipt_key,
+        rates: Rates::default(),
+        prices: config.prices.clone(),
+        clock,
+    };
     let (store, clock) = open_store(config, settings).await?;
     let (answers, keeper) = Answers::new(config.resume.clone(), clock.clone());
     let metrics = Metrics::default();
@@ -104,10 +132,12 @@ pub(crate) async fn bind_with(
         closing: Closing::default(),
         drain: config.drain,
         reconnect_window: config.reconnect_window,
+        authorities: rotation.watch(),
         gateway_id,
         clock,
     });
-    let admin = Admin { socket, services: Arc::clone(&services) };
+    let keys = rotation::Keeper(Arc::clone(&rotation));
+    let admin = Admin { socket, services: Arc::clone(&services), rotation };
     let board = HealthBoard::new();
     let view = View {
         board: board.clone(),
@@ -118,27 +148,19 @@ pub(crate) async fn bind_with(
     };
     let http = listener.map(|listener| Http { listener, view });
     let tunnel = Tunnel { endpoint, handshakes: Handshakes::new(&config.limits, metrics), services };
-    Ok(Bound { store, answers: keeper, processes, adapters, admin, tunnel, http, board, address, tunnel_tcp })
-}
-
-/// What proves the gateway to devices, what names it, and what the control plane signs with.
-fn split(keys: Pki, config: &Config) -> (GatewayTls, String, SqliteSettings) {
-    let gateway_id = keys.gateway_id();
-    let tls = GatewayTls {
-        chain_pem: keys.gateway_chain,
-        key_pem: keys.gateway_key,
-        device_ca_pem: keys.device_ca.certificate_pem(),
-        trust_domain: TrustDomain::clone(keys.device_ca.trust_domain()),
-        reset_seed: Some(keys.reset_key),
-    };
-    let settings = SqliteSettings {
-        device_ca: keys.device_ca,
-        receipt_key: keys.receipt_key,
-        rates: Rates::default(),
-        prices: config.prices.clone(),
-        clock: Clock::system(),
-    };
-    (tls, gateway_id, settings)
+    Ok(Bound {
+        store,
+        answers: keeper,
+        processes,
+        adapters,
+        keys,
+        admin,
+        tunnel,
+        http,
+        board,
+        address,
+        tunnel_tcp,
+    })
 }
 
 async fn open_store(
@@ -224,6 +246,7 @@ impl Bound {
                 self.answers,
             )
             .add(Spec::degradable("adapters"), Sweeper(self.adapters))
+            .add(Spec::degradable("keys"), self.keys)
             .add(Spec::essential("admin"), self.admin)
             .add(
                 Spec::essential("tunnel").grace(services.drain.deadline + Duration::from_secs(10)),

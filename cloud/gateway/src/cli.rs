@@ -40,6 +40,9 @@ pub(crate) enum Command {
     /// Devices of the running gateway.
     #[command(subcommand)]
     Device(Device),
+    /// Certificate authorities of the running gateway, and their rotation.
+    #[command(subcommand)]
+    Ca(Ca),
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +113,60 @@ pub(crate) enum Device {
         #[command(flatten)]
         target: Target,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ca {
+    /// List the authorities, and how many devices depend on each.
+    List {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make a next CA beside the present one; both are trusted.
+    Add {
+        #[arg(value_enum)]
+        kind: CaName,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Have the next CA issue from now on.
+    Switch {
+        #[arg(value_enum)]
+        kind: CaName,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Trust the CA that does not issue no longer; refused while devices depend on it.
+    Retire {
+        #[arg(value_enum)]
+        kind: CaName,
+        /// Also while devices depend on it: they have to enrol again.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Which of the two authorities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CaName {
+    /// Signs devices; only the gateway knows it.
+    Device,
+    /// Signs the gateway; devices pin it.
+    Server,
+}
+
+impl CaName {
+    pub(crate) fn word(self) -> String {
+        match self {
+            Self::Device => "device".to_owned(),
+            Self::Server => "server".to_owned(),
+        }
+    }
 }
 
 /// How an admin command finds the running gateway.

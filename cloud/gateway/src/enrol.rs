@@ -1,16 +1,18 @@
-//! Enrolment: a one-time token and a signing request come in, a device certificate goes out.
+//! Enrolment: a one-time token and a signing request come in, a device certificate goes out. A device that was away for
+//! too long comes the same way, with its expired certificate for a token.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use synesis_mesh::gateway::EnrollConnection;
+use synesis_mesh::gateway::{EnrollConnection, PeerCertificate};
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::enroll_reply::Message as Reply;
 use tokio::time::Instant;
 
 use crate::control_plane::{ControlError, Enrolment};
 use crate::problem;
+use crate::rotation;
 use crate::session::Services;
 
 /// Serves one enrolment connection to its end.
@@ -20,10 +22,17 @@ pub(crate) async fn serve(mut connection: EnrollConnection, services: Arc<Servic
         Ok(request) => request,
         Err(error) => return tracing::debug!(%remote, %error, "no enrolment request"),
     };
-    let outcome = services.plane.enrol(&request.token, &request.csr_der, &request.agent).await;
+    let outcome = match (request.renew, connection.certificate()) {
+        (false, _) => services.plane.enrol(&request.token, &request.csr_der, &request.agent).await,
+        (true, Some(PeerCertificate { device_id, serial, .. })) => {
+            services.plane.renew(*device_id, &request.csr_der, Some(serial)).await
+        }
+        (true, None) => Err(ControlError::CertificateUnknown),
+    };
     let message = match outcome {
         Ok(enrolment) => {
-            tracing::info!(%remote, device = %enrolment.device, account = enrolment.account, "device enrolled");
+            let what = if request.renew { "expired device renewed" } else { "device enrolled" };
+            tracing::info!(%remote, device = %enrolment.device, account = enrolment.account, "{what}");
             Reply::Enrolled(enrolled(enrolment, &services))
         }
         Err(error) => {
@@ -44,6 +53,7 @@ fn enrolled(enrolment: Enrolment, services: &Services) -> v1::Enrolled {
         certificate_chain: enrolment.chain.into_iter().map(Into::into).collect(),
         receipt_keys: services.plane.receipt_keys().into_iter().map(Into::into).collect(),
         not_after_s: enrolment.not_after_s,
+        server_ca: rotation::trust(&services.authorities.borrow()).0,
     }
 }
 

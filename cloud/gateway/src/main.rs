@@ -4,6 +4,7 @@ mod adapters;
 mod admin;
 mod answers;
 mod app;
+mod authorities;
 mod cli;
 mod closing;
 mod commands;
@@ -21,6 +22,7 @@ mod metrics;
 mod pki;
 mod problem;
 mod providers;
+mod rotation;
 mod secret;
 mod session;
 #[cfg(test)]
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Account(account) => commands::admin::account(account),
         Command::Token(token) => commands::admin::token(token),
         Command::Device(device) => commands::admin::device(device),
+        Command::Ca(ca) => commands::ca::run(ca),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

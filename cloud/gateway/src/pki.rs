@@ -1,4 +1,5 @@
-//! The gateway's keys and certificates: which files they are, made by `init`, read by `serve`.
+//! The gateway's keys and certificates: made by `init`, read by `serve`. Those that are changed later, the certificates,
+//! are named in `authorities.rs`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,6 +10,8 @@ use sha2::{Digest, Sha256};
 use synesis_ledger::{KeyError, SigningKey};
 use synesis_mesh::identity::{Ca, CaKind, IdentityError, TrustDomain};
 use zeroize::Zeroizing;
+
+use crate::authorities::Authorities;
 
 /// What devices pin: give this file to `synctl enroll --ca`.
 pub(crate) const SERVER_CA: &str = "server-ca.pem";
@@ -23,26 +26,23 @@ const RESET_KEY: &str = "reset.key";
 /// Bytes in the key of QUIC's stateless resets.
 const RESET_KEY_BYTES: usize = 32;
 /// Files that only their owner may read.
-const PRIVATE: u32 = 0o600;
+pub(crate) const PRIVATE: u32 = 0o600;
 /// Certificates, which anybody may read.
-const PUBLIC: u32 = 0o644;
+pub(crate) const PUBLIC: u32 = 0o644;
 
 /// Everything `serve` needs from the folder.
 pub(crate) struct Pki {
-    /// The gateway's certificate chain and its key, in PEM.
-    pub(crate) gateway_chain: String,
-    pub(crate) gateway_key: Zeroizing<String>,
-    /// Signs devices; its certificate is what the tunnel trusts.
-    pub(crate) device_ca: Ca,
+    pub(crate) authorities: Authorities,
     pub(crate) receipt_key: SigningKey,
     /// Lets a restarted gateway tell devices of the former process that their connection is gone.
     pub(crate) reset_key: Zeroizing<[u8; RESET_KEY_BYTES]>,
 }
 
 impl Pki {
-    /// A name for this gateway that stays as long as its certificate.
+    /// A name for this gateway that outlives its certificates: the reset key stays as long as the folder.
     pub(crate) fn gateway_id(&self) -> String {
-        format!("gw-{}", hex::encode(&Sha256::digest(&self.gateway_chain)[..4]))
+        let named = Sha256::new().chain_update(b"synesis gateway id 1").chain_update(*self.reset_key);
+        format!("gw-{}", hex::encode(&named.finalize()[..4]))
     }
 }
 
@@ -70,6 +70,8 @@ pub(crate) enum PkiError {
         #[source]
         source: KeyError,
     },
+    #[error("{} is not usable: {why}", path.display())]
+    Manifest { path: PathBuf, why: String },
     #[error("{} is not a reset key: {RESET_KEY_BYTES} bytes in hex", .0.display())]
     ResetKey(PathBuf),
     #[error("the device CA signs for the trust domain {ca}, but the configuration says {configured}")]
@@ -92,7 +94,7 @@ impl PkiError {
             }
             Self::File { .. } => "check the permissions of the file and its folder".into(),
             Self::OtherTrustDomain { ca, .. } => format!("set trust_domain = {ca:?}"),
-            Self::Identity { .. } | Self::ReceiptKey { .. } | Self::ResetKey(_) => {
+            Self::Identity { .. } | Self::ReceiptKey { .. } | Self::Manifest { .. } | Self::ResetKey(_) => {
                 "restore the file from your backup; new keys mean that every device enrols again".into()
             }
             Self::Make(_) | Self::MakeReceiptKey(_) | Self::Random(_) => "try again".into(),
@@ -151,13 +153,10 @@ pub(crate) fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), PkiErr
     written.map_err(failed(path, "written"))
 }
 
-/// Reads what [`make`] made and checks that it belongs together.
+/// Reads what [`make`] made, and what became of it, and checks that it belongs together.
 pub(crate) fn load(folder: &Path, trust_domain: &str) -> Result<Pki, PkiError> {
-    let public = |name: &str| read(&folder.join(name));
-    let device_ca_key = folder.join(DEVICE_CA_KEY);
-    let device_ca = Ca::from_pem(&public(DEVICE_CA)?, &read_private(&device_ca_key)?)
-        .map_err(|source| PkiError::Identity { path: device_ca_key, source })?;
-    let ca_domain = device_ca.trust_domain().as_str();
+    let authorities = Authorities::load(folder)?;
+    let ca_domain = authorities.device.issuing.trust_domain().as_str();
     if ca_domain != trust_domain {
         return Err(PkiError::OtherTrustDomain {
             ca: ca_domain.to_owned(),
@@ -169,13 +168,23 @@ pub(crate) fn load(folder: &Path, trust_domain: &str) -> Result<Pki, PkiError> {
         .map_err(|source| PkiError::ReceiptKey { path: receipt_key_file, source })?;
     let reset_key_file = folder.join(RESET_KEY);
     let reset_key = reset_key(&read_private(&reset_key_file)?);
-    Ok(Pki {
-        gateway_chain: public(GATEWAY_CERTIFICATE)?,
-        gateway_key: read_private(&folder.join(GATEWAY_KEY))?,
-        device_ca,
-        receipt_key,
-        reset_key: reset_key.ok_or(PkiError::ResetKey(reset_key_file))?,
-    })
+    Ok(Pki { authorities, receipt_key, reset_key: reset_key.ok_or(PkiError::ResetKey(reset_key_file))? })
+}
+
+/// Puts a file in the place of another, durably: temporary name, fsync, rename, fsync of the folder.
+pub(crate) fn replace(path: &Path, mode: u32, text: &str) -> Result<(), PkiError> {
+    let temporary = path.with_extension("new");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed(&temporary, "removed")(error));
+        }
+        _ => {}
+    }
+    write_new(&temporary, mode, text)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::rename(&temporary, path)
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(failed(path, "written"))
 }
 
 fn reset_key(text: &str) -> Option<Zeroizing<[u8; RESET_KEY_BYTES]>> {
@@ -184,11 +193,11 @@ fn reset_key(text: &str) -> Option<Zeroizing<[u8; RESET_KEY_BYTES]>> {
     Some(key)
 }
 
-fn read(path: &Path) -> Result<String, PkiError> {
+pub(crate) fn read(path: &Path) -> Result<String, PkiError> {
     fs::read_to_string(path).map_err(failed(path, "read"))
 }
 
-fn read_private(path: &Path) -> Result<Zeroizing<String>, PkiError> {
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, PkiError> {
     let text = read(path).map(Zeroizing::new)?;
     let mode = fs::metadata(path).map_err(failed(path, "read"))?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -197,7 +206,7 @@ fn read_private(path: &Path) -> Result<Zeroizing<String>, PkiError> {
     Ok(text)
 }
 
-fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> PkiError + use<> {
+pub(crate) fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> PkiError + use<> {
     let path = path.to_path_buf();
     move |source| PkiError::File { path, action, source }
 }

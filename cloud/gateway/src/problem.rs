@@ -18,6 +18,14 @@ pub(crate) fn of_control(error: &ControlError) -> Problem {
         ControlError::DeviceRevoked => {
             (ErrorCode::Revoked, "ask the gateway's operator; a new token enrols it again")
         }
+        ControlError::CertificateUnknown => {
+            (ErrorCode::UnknownDevice, "enrol the device again with a new token")
+        }
+        ControlError::RenewedTooOften(_) => {
+            let mut problem = ErrorCode::RateLimited.problem(chain(error), "it is tried again by itself");
+            problem.retry_after_ms = RENEW_AGAIN_MS;
+            return problem;
+        }
         ControlError::TokenInvalid => (ErrorCode::TokenInvalid, "check that the whole token was copied"),
         ControlError::TokenExpired => (ErrorCode::TokenExpired, "ask for a new token"),
         ControlError::TokenUsed => {
@@ -70,6 +78,9 @@ pub(crate) fn of_control(error: &ControlError) -> Problem {
     };
     code.problem(chain(error), next_step)
 }
+
+/// When a device that renewed too often may ask again.
+const RENEW_AGAIN_MS: u64 = 3_600_000;
 
 /// A failed call to a model provider.
 pub(crate) fn of_provider(error: &ProviderError) -> Problem {

@@ -72,8 +72,10 @@ fn outcome(accepted: &Result<Accepted, HandshakeError>) -> &'static str {
         Ok(Accepted::Enroll(_)) => "enrolment",
         Err(HandshakeError::TimedOut) => "timed_out",
         Err(HandshakeError::Failed(_)) => "failed",
+        Err(HandshakeError::Certificate(_)) => "bad_certificate",
+        Err(HandshakeError::Expired(_)) => "expired",
         Err(HandshakeError::NoCertificate) => "no_certificate",
-        Err(HandshakeError::Name(_)) => "bad_name",
+        Err(HandshakeError::Identity(_)) => "bad_name",
         Err(HandshakeError::Protocol) => "no_protocol",
     }
 }

@@ -120,6 +120,9 @@ impl View for StatusView {
         screen.plain("device", self.device_id.as_deref().unwrap_or("not enrolled"));
         screen.line("tunnel", &self.tunnel.state, &self.tunnel.summary());
         screen.trouble(self.tunnel.reason.as_deref(), self.tunnel.next_step.as_deref());
+        if let Some(until) = &self.tunnel.certificate_until {
+            screen.plain("identity", &format!("certificate valid until {until}"));
+        }
         screen.line("model", &self.model.state, self.model.name.as_deref().unwrap_or_default());
         screen.trouble(self.model.reason.as_deref(), self.model.next_step.as_deref());
         let adapter = self.adapter.name.as_deref().unwrap_or("none (base model)");

@@ -59,6 +59,10 @@ pub(crate) struct TunnelJson {
     pub(crate) retry_in_ms: Option<u64>,
     /// Times the path of this connection was bound anew.
     pub(crate) rebinds: u32,
+    /// When this device's certificate ends; it is renewed by itself long before.
+    pub(crate) certificate_until: Option<String>,
+    /// The gateway's clock minus this device's.
+    pub(crate) clock_offset_ms: Option<i64>,
     pub(crate) reason: Option<String>,
     pub(crate) next_step: Option<String>,
 }
@@ -75,6 +79,8 @@ impl From<Tunnel> for TunnelJson {
             connected_since: present(tunnel.connected_since),
             retry_in_ms: tunnel.retry_in_ms,
             rebinds: tunnel.rebinds,
+            certificate_until: present(tunnel.certificate_until),
+            clock_offset_ms: tunnel.clock_offset_ms,
             reason: present(tunnel.reason),
             next_step: present(tunnel.next_step),
         }
@@ -111,6 +117,9 @@ struct TunnelView {
 impl View for TunnelView {
     fn human(&self, style: Style) -> String {
         let mut text = format!("{}  {}", style.state(&self.tunnel.state, 0), self.tunnel.summary());
+        if let Some(until) = &self.tunnel.certificate_until {
+            text.push_str(&format!("\ncertificate valid until {until}"));
+        }
         let labels = [("why:", &self.tunnel.reason), ("next:", &self.tunnel.next_step)];
         for (label, line) in labels {
             if let Some(line) = line {

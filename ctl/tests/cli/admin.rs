@@ -97,6 +97,7 @@ fn the_tunnel_shows_its_state_and_why_it_is_not_up() {
         reason: "connection refused".into(),
         next_step: "check that the gateway runs".into(),
         retry_in_ms: Some(1_500),
+        certificate_until: "2027-11-30T12:00:00Z".into(),
         ..Tunnel::default()
     };
     let fake = Fake::start(Script { tunnel, ..Script::default() });
@@ -104,10 +105,12 @@ fn the_tunnel_shows_its_state_and_why_it_is_not_up() {
     let expected = json!({
         "schema": "synesis.tunnel/1", "state": "backoff", "gateway": "gw.example:4433", "transport": null,
         "rtt_ms": null, "rtt_us": null, "connected_since": null, "retry_in_ms": 1_500, "reason": "connection refused",
-        "next_step": "check that the gateway runs", "rebinds": 0,
+        "next_step": "check that the gateway runs", "rebinds": 0, "certificate_until": "2027-11-30T12:00:00Z",
+        "clock_offset_ms": null,
     });
     assert_eq!(object, expected);
     let human = synctl(&fake.socket, &["tunnel", "status"]).expect(0);
+    assert!(human.stdout.contains("\ncertificate valid until 2027-11-30T12:00:00Z\n"), "{human:?}");
     assert!(
         human.stdout.ends_with("why: connection refused\nnext: check that the gateway runs\n"),
         "{human:?}"

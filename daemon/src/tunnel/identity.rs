@@ -174,6 +174,38 @@ impl Identity {
         Ok(Some(identity))
     }
 
+    /// Stores what the gateway renews, and has the tunnel use it. An identity that cannot be stored is not used: the present
+    /// one goes on, and the next answer is another chance.
+    pub(super) async fn follow(&self) {
+        let mut renewals = self.tunnel.renewals();
+        // What came before is either stored or old.
+        renewals.mark_unchanged();
+        while renewals.changed().await.is_ok() {
+            let Some(renewed) = renewals.borrow_and_update().clone() else { continue };
+            let identity = self.clone();
+            match self.change(async move { identity.renew(renewed).await }).await {
+                Ok(_) => {}
+                Err(error) => tracing::error!(
+                    error = chain(&error),
+                    "the renewed identity was not stored; the present one goes on"
+                ),
+            }
+        }
+    }
+
+    async fn renew(&self, renewed: Arc<DeviceIdentity>) -> Changed {
+        let current = self.current.borrow().clone();
+        // It may have been put off, or be another device by now.
+        if current.is_none_or(|current| current.device_id != renewed.device_id) {
+            return Ok(None);
+        }
+        let (folder, kept) = (self.folder.clone(), Arc::clone(&renewed));
+        blocking(move || kept.save(&folder)).await?;
+        tracing::info!(device = %renewed.device_id, trusted = renewed.ca.len(), "identity renewed");
+        self.set(Some(Arc::clone(&renewed)));
+        Ok(Some(renewed))
+    }
+
     async fn put_off(&self, force: bool) -> Changed {
         let current = self.current.borrow().clone();
         let settling = match &current {

@@ -1,10 +1,14 @@
 //! A stored identity that cannot be read, and requests that are open when an identity is put off.
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
-use synesis_mesh::identity::{Ca, CaKind, DeviceKey};
+use synesis_mesh::gateway::{Accepted, Dates, GatewayEndpoint, GatewayTls};
+use synesis_mesh::identity::{Ca, CaKind, DeviceKey, TrustDomain};
+use synesis_proto::mesh::v1;
 use synesis_supervise::{HealthBoard, State};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -148,4 +152,78 @@ async fn receipts_of_a_gateway_that_is_gone_for_good_can_be_given_up() {
     identity.unenroll(true).await.unwrap();
     assert_eq!(*place.journal.pending().borrow(), 0);
     assert!(DeviceIdentity::load(&place.identity()).unwrap().is_none());
+}
+
+/// A gateway that welcomes everybody and renews what it is asked to.
+async fn renewing(endpoint: GatewayEndpoint, ca: Ca) {
+    let ca = Arc::new(ca);
+    let mut devices = JoinSet::new();
+    while let Some(incoming) = endpoint.accept().await {
+        let ca = Arc::clone(&ca);
+        devices.spawn(async move {
+            let Ok(Accepted::Device(mut device)) = incoming.handshake().await else { return };
+            device.hello().await.unwrap();
+            let session = device.welcome(v1::Welcome::default()).await.unwrap();
+            while let Some(renewing) = session.renewal().await {
+                let chain = ca.sign_device_csr(&renewing.csr_der, session.device_id()).unwrap().chain;
+                let certificate_chain = chain.iter().map(|der| der.to_vec().into()).collect();
+                let _ = renewing.answer(v1::Renewed { certificate_chain, ..v1::Renewed::default() }).await;
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_due_is_renewed_and_stored() {
+    let place = Place::new().await;
+    let domain: TrustDomain = "test.internal".parse().unwrap();
+    let (server_ca, ca) =
+        (Ca::generate(CaKind::Server, &domain).unwrap(), Ca::generate(CaKind::Device, &domain).unwrap());
+    let server = server_ca.issue_server(&[]).unwrap();
+    let tls = GatewayTls {
+        chain_pem: server.chain_pem,
+        key_pem: server.key_pem,
+        also: Vec::new(),
+        device_ca_pem: ca.certificate_pem(),
+        trust_domain: domain.clone(),
+        dates: Dates::default(),
+        reset_seed: None,
+    };
+    let endpoint = GatewayEndpoint::bind(&tls, ([127, 0, 0, 1], 0).into()).unwrap();
+    let (key, device_id) = (DeviceKey::generate().unwrap(), DEVICE.parse().unwrap());
+    let made = SystemTime::now() - Duration::from_secs(300 * 86_400);
+    let former = DeviceIdentity {
+        device_id,
+        account: "acme".to_owned(),
+        trust_domain: domain,
+        chain: ca.sign_device_csr_at(&key.csr_der().unwrap(), device_id, made).unwrap().chain,
+        key,
+        ca: vec![server_ca.certificate().clone()],
+        receipt_keys: Vec::new(),
+        gateway: endpoint.local_addr().unwrap().to_string(),
+    };
+    former.save(&place.identity()).unwrap();
+    let mut gateway = JoinSet::new();
+    gateway.spawn(renewing(endpoint, ca));
+
+    let TunnelParts { identity, view, mut keeper, .. } = place.parts();
+    let (board, stop) = (HealthBoard::new(), CancellationToken::new());
+    let cx = Context::detached(&board, "tunnel", stop.clone());
+    let check = async {
+        let mut watching = identity.watch();
+        let other =
+            |now: &Option<Arc<DeviceIdentity>>| now.as_ref().is_some_and(|now| now.chain != former.chain);
+        let renewed = watching.wait_for(other).await.unwrap().clone().unwrap();
+        let stored = DeviceIdentity::load(&place.identity()).unwrap().unwrap();
+        assert_eq!(stored.chain, renewed.chain);
+        assert_eq!(stored.key.public_der().unwrap(), renewed.key.public_der().unwrap());
+        let until = renewed.not_after().unwrap();
+        let shown =
+            |view: &TunnelView| view.certificate_until == Some(until) && view.state == TunnelState::Up;
+        let mut view = view.clone();
+        view.wait_for(shown).await.unwrap();
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(keeper.run(&cx), check);
+    ended.unwrap();
 }

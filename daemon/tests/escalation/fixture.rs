@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use synesis_ledger::{NanoUsd, Receipt, SignedReceipt, SigningKey, Tier};
 use synesis_mesh::device::{Backoff, Tunnel, TunnelConfig, TunnelState, enroll};
 use synesis_mesh::gateway::{
-    Accepted, DeviceConnection, EnrollConnection, GatewayEndpoint, GatewayTls, Session,
+    Accepted, Dates, DeviceConnection, EnrollConnection, GatewayEndpoint, GatewayTls, Session,
 };
 use synesis_mesh::identity::{Ca, CaKind};
 use synesis_mesh::kind::StreamKind;
@@ -56,6 +56,8 @@ impl Realm {
             key_pem: server.key_pem,
             device_ca_pem: device_ca.certificate_pem(),
             trust_domain: domain,
+            also: Vec::new(),
+            dates: Dates::default(),
             reset_seed: None,
         };
         let endpoint = GatewayEndpoint::bind(&tls, "127.0.0.1:0".parse().unwrap()).unwrap();
@@ -333,6 +335,7 @@ pub(crate) fn admit(request: &v1::EnrollRequest, device_ca: &Ca, receipt_key: [u
         certificate_chain: issued.chain.iter().map(|der| der.to_vec().into()).collect(),
         receipt_keys: vec![key],
         not_after_s: 0,
+        server_ca: Vec::new(),
     };
     v1::EnrollReply { message: Some(enroll_reply::Message::Enrolled(enrolled)) }
 }

@@ -2,13 +2,15 @@
 //! is a promise to every device in the field: it is never reused, and what was retired stays listed as reserved.
 
 use std::fmt;
+use std::time::Duration;
 
 use quinn::VarInt;
 use synesis_proto::mesh::v1;
 
 /// ALPN of the tunnel: both sides show a certificate.
 pub const ALPN_MESH: &[u8] = b"synesis-mesh/1";
-/// ALPN of enrolment: the gateway shows a certificate, the device a one-time token.
+/// ALPN of enrolment: the gateway shows a certificate, the device a one-time token, or its own certificate, which may have
+/// expired.
 pub const ALPN_ENROLL: &[u8] = b"synesis-enroll/1";
 /// Protocol versions this build speaks, best first (`Hello.versions`).
 pub const PROTOCOL_VERSIONS: &[u32] = &[1];
@@ -16,6 +18,10 @@ pub const PROTOCOL_VERSIONS: &[u32] = &[1];
 pub const MAX_WORK_STREAMS: u32 = 8;
 /// QUIC close code of an end that simply leaves.
 pub const CLOSE_NORMAL: u32 = 0;
+
+/// A certificate counts this long before its first moment: clocks are off by an hour after a change of zone, by a day
+/// after a wrong date (ADR 0022).
+pub const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes in the header frame of a work stream, at most.
 pub(crate) const MAX_HEADER_FRAME: usize = 4 * 1024;
@@ -181,6 +187,8 @@ error_codes! {
     StoreFailed = 22, "STORE_FAILED", retryable;
     /// The worst case is over what the request itself allows (`AskStart.max_charge_nanousd`).
     OverMaxCharge = 23, "OVER_MAX_CHARGE", fatal;
+    /// The device's certificate is past its end. Within the gateway's grace the device renews it by itself.
+    CertificateExpired = 24, "CERTIFICATE_EXPIRED", fatal;
     /// The gateway keeps no answer of this request (any more) that could go on from there.
     ResumeUnknown = 25, "RESUME_UNKNOWN", fatal;
     /// A newer stream reads this answer now.
@@ -245,7 +253,7 @@ mod tests {
         assert_eq!(kinds[..3], [(1, "control"), (2, "ask"), (3, "account")]);
         assert_eq!(kinds[3..], adapters);
         let codes: Vec<_> = ErrorCode::ALL.iter().map(|c| c.number()).collect();
-        assert_eq!(codes, (1..=23).chain(25..=30).collect::<Vec<_>>());
+        assert_eq!(codes, (1..=30).collect::<Vec<_>>());
         assert_eq!(ErrorCode::Revoked.number(), 6);
         assert_eq!(ErrorCode::StoreFailed.number(), 22);
     }

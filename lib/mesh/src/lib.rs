@@ -16,3 +16,5 @@ pub mod stream;
 mod patience;
 mod tls;
 mod transport;
+
+pub use tls::CertificateFault;

@@ -1,24 +1,32 @@
 //! How both ends use TLS: 1.3 only, ring, no tickets, no sessions, no early data. A resumed session would skip
 //! the client certificate check, and with it a revocation.
 
-use std::sync::Arc;
+mod choice;
+mod dates;
+mod device_verifier;
+mod fault;
+mod gateway_verifier;
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use quinn::TransportErrorCode;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::client::Resumption;
-use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{cipher_suite, default_provider};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme, version,
-};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
+use rustls_pki_types::CertificateDer;
 
-use crate::identity::{DeviceIdentity, DeviceKey, DeviceName, IdentityError, TrustDomain};
+use crate::gateway::Dates;
+use crate::identity::{DeviceIdentity, DeviceKey, IdentityError, TrustDomain, Validity, WallClock};
 use crate::kind::{ALPN_ENROLL, ALPN_MESH};
+use choice::Choices;
+use device_verifier::DeviceVerifier;
+pub use fault::CertificateFault;
+use gateway_verifier::GatewayVerifier;
 
 /// Why certificates and keys do not make a TLS configuration.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +35,7 @@ pub(crate) enum TlsError {
     Identity(#[from] IdentityError),
     #[error("the certificates and keys do not make a TLS configuration")]
     Rustls(#[from] rustls::Error),
-    #[error("the device CA cannot verify certificates")]
+    #[error("the CA cannot verify certificates")]
     Verifier(#[from] rustls::client::VerifierBuilderError),
     #[error("the cipher suite of QUIC's first packets is missing")]
     Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
@@ -63,6 +71,11 @@ impl TryFrom<ServerConfig> for ServerTls {
     }
 }
 
+/// The TLS alert in an error of QUIC, which carries it as `0x100 + alert` (RFC 9001, section 4.8).
+pub(crate) fn alert(code: TransportErrorCode) -> Option<u64> {
+    u64::from(code).checked_sub(0x100).filter(|alert| *alert < 0x100)
+}
+
 /// AES-128 first: the cheapest handshake and record protection where the processor has AES instructions.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
@@ -83,25 +96,42 @@ fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsE
     Ok(roots)
 }
 
-/// A device that proves itself with its certificate.
-pub(crate) fn device(identity: &DeviceIdentity) -> Result<ClientConfig, TlsError> {
+/// A device that proves itself with its certificate, for its tunnel or, once it has expired, for another one.
+pub(crate) fn device(
+    identity: &DeviceIdentity,
+    alpn: &[u8],
+    clock: &WallClock,
+) -> Result<ClientConfig, TlsError> {
     let certified = CertifiedKey::new(identity.chain.clone(), identity.key.signing_key()?);
-    client(&identity.ca, Some(certified), ALPN_MESH)
+    client(&identity.ca, Some(certified), alpn, identity.validity()?.from, clock)
 }
 
 /// A device that has nothing but a token yet.
-pub(crate) fn enrolling(ca: &[CertificateDer<'static>]) -> Result<ClientConfig, TlsError> {
-    client(ca, None, ALPN_ENROLL)
+pub(crate) fn enrolling(ca: &[CertificateDer<'static>], clock: &WallClock) -> Result<ClientConfig, TlsError> {
+    client(ca, None, ALPN_ENROLL, SystemTime::UNIX_EPOCH, clock)
 }
 
+/// `born`: a moment that has passed for certain, whatever the clock says.
 fn client(
     ca: &[CertificateDer<'static>],
     certified: Option<CertifiedKey>,
     alpn: &[u8],
+    born: SystemTime,
+    clock: &WallClock,
 ) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_provider(provider())
+    let provider = provider();
+    let mut floor = born;
+    for certificate in ca {
+        floor = floor.max(Validity::of(certificate)?.from);
+    }
+    let roots = Arc::new(roots(ca)?);
+    let known = roots.subjects();
+    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build()?;
+    let verifier = GatewayVerifier { inner, known, clock: clock.clone(), floor };
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])?
-        .with_root_certificates(roots(ca)?);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match certified {
         Some(certified) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified))),
         None => builder.with_no_client_auth(),
@@ -112,82 +142,34 @@ fn client(
     Ok(config)
 }
 
-/// A gateway, for both protocols. Enrolling devices have no certificate, so none is demanded in the handshake; who
-/// speaks the mesh protocol without one is turned away right after it.
+/// A gateway, for both protocols; of its certificates, best first, each device is shown the best it can check. Enrolling
+/// devices have no certificate, so none is demanded in the handshake; who speaks the mesh protocol without one is
+/// turned away right after it.
 pub(crate) fn gateway(
-    chain: Vec<CertificateDer<'static>>,
-    key: &DeviceKey,
+    certificates: Vec<(Vec<CertificateDer<'static>>, DeviceKey)>,
     device_ca: &[CertificateDer<'static>],
     trust_domain: TrustDomain,
+    dates: &Dates,
 ) -> Result<ServerConfig, TlsError> {
     let provider = provider();
     let chained = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(device_ca)?), provider.clone());
-    let verifier = DeviceVerifier { chained: chained.allow_unauthenticated().build()?, trust_domain };
-    let certified = CertifiedKey::new(chain, key.signing_key()?);
-    certified.keys_match()?;
+    let verifier = DeviceVerifier {
+        chained: chained.allow_unauthenticated().build()?,
+        trust_domain,
+        clock: dates.clock.clone(),
+        grace: dates.grace,
+    };
+    let mut certified = Vec::with_capacity(certificates.len());
+    for (chain, key) in certificates {
+        certified.push(CertifiedKey::new(chain, key.signing_key()?));
+    }
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        .with_cert_resolver(Arc::new(Choices::new(certified)?));
     config.alpn_protocols = vec![ALPN_MESH.to_vec(), ALPN_ENROLL.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(config)
-}
-
-/// Chain, dates and usage as rustls checks them, and then the name: a device of our own trust domain.
-#[derive(Debug)]
-struct DeviceVerifier {
-    chained: Arc<dyn ClientCertVerifier>,
-    trust_domain: TrustDomain,
-}
-
-impl ClientCertVerifier for DeviceVerifier {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // A device has one certificate; telling it which CAs we know costs bytes in every handshake.
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.chained.verify_client_cert(end_entity, intermediates, now)?;
-        match DeviceName::in_domain(end_entity, &self.trust_domain) {
-            Ok(_) => Ok(verified),
-            Err(why) => {
-                tracing::info!(%why, "a client certificate of our CA was refused");
-                Err(CertificateError::ApplicationVerificationFailure.into())
-            }
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chained.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chained.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chained.supported_verify_schemes()
-    }
 }

@@ -75,32 +75,65 @@ async fn a_device_of_another_ca_is_refused() {
     let mut identity = other.device(gateway.address);
     identity.ca = certificates(&pki.server_ca.certificate_pem());
     let device = Device::start(Some(identity));
-    assert!(gateway.refusal().await.contains("handshake failed"));
+    let gateways_word = gateway.refusal().await;
+    assert!(gateways_word.contains("not signed by a CA of this gateway"), "{gateways_word}");
     let reason = device.reach(TunnelState::Backoff).await.reason.unwrap();
-    assert!(reason.contains("refused this device's certificate"), "{reason}");
+    assert!(reason.contains("not signed by a CA of this gateway"), "{reason}");
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_refused_and_called_so() {
+async fn a_self_signed_device_is_refused() {
+    let pki = Pki::new();
+    let mut gateway = Gateway::start(&pki);
+    let key = KeyPair::generate().unwrap();
+    let certificate = good_params(pki.domain.as_str(), Uuid::new_v4()).self_signed(&key).unwrap();
+    let own = (certificate.pem(), key.serialize_pem());
+    let device = Device::start(Some(with_certificate(pki.device(gateway.address), own)));
+    let gateways_word = gateway.refusal().await;
+    assert!(gateways_word.contains("not signed by a CA of this gateway"), "{gateways_word}");
+    let reason = device.reach(TunnelState::Backoff).await.reason.unwrap();
+    assert!(reason.contains("not signed by a CA of this gateway"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_expired_beyond_the_grace_is_refused_and_called_so() {
+    let (gateway, device) = refused(&Pki::new(), |params| {
+        params.not_before = OffsetDateTime::now_utc() - DAY * 1000;
+        params.not_after = OffsetDateTime::now_utc() - DAY * 366;
+    })
+    .await;
+    for word in [gateway, device] {
+        assert!(word.contains("expired, longer ago than the gateway's grace"), "{word}");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_certificate_opens_no_tunnel_and_is_called_so() {
+    // The test's gateway renews only devices it knows by name.
     let (gateway, device) =
         refused(&Pki::new(), |params| params.not_after = OffsetDateTime::now_utc() - DAY / 2).await;
-    assert!(gateway.contains("handshake failed"), "{gateway}");
-    assert!(device.contains("expired"), "{device}");
+    assert!(gateway.contains("the device's certificate has expired"), "{gateway}");
+    assert!(device.contains("TOKEN_INVALID"), "{device}");
 }
 
 #[tokio::test]
-async fn a_certificate_of_tomorrow_is_refused() {
-    let (gateway, device) =
-        refused(&Pki::new(), |params| params.not_before = OffsetDateTime::now_utc() + DAY / 2).await;
-    assert!(gateway.contains("handshake failed"), "{gateway}");
-    assert!(device.contains("clock"), "{device}");
+async fn a_certificate_of_the_day_after_tomorrow_is_refused() {
+    let (gateway, device) = refused(&Pki::new(), |params| {
+        params.not_before = OffsetDateTime::now_utc() + DAY * 2;
+        params.not_after = OffsetDateTime::now_utc() + DAY * 3;
+    })
+    .await;
+    for word in [gateway, device] {
+        assert!(word.contains("not valid yet by the gateway's clock"), "{word}");
+    }
 }
 
 #[tokio::test]
 async fn a_certificate_without_a_name_is_refused() {
     let (gateway, device) = refused(&Pki::new(), |params| params.subject_alt_names.clear()).await;
-    assert!(gateway.contains("handshake failed"), "{gateway}");
-    assert!(device.contains("refused this device's certificate"), "{device}");
+    for word in [gateway, device] {
+        assert!(word.contains("names no device of this gateway"), "{word}");
+    }
 }
 
 #[tokio::test]
@@ -109,7 +142,7 @@ async fn a_certificate_that_names_no_device_is_refused() {
     for uri in ["spiffe://test.example/gateway/1", "spiffe://test.example/device/1", "https://test.example/"]
     {
         let (_, device) = refused(&Pki::new(), |params| params.subject_alt_names = vec![name(uri)]).await;
-        assert!(device.contains("refused this device's certificate"), "{device}");
+        assert!(device.contains("names no device of this gateway"), "{device}");
     }
 }
 
@@ -119,7 +152,7 @@ async fn a_name_of_another_trust_domain_is_refused() {
         *params = good_params("other.example", Uuid::new_v4());
     })
     .await;
-    assert!(device.contains("refused this device's certificate"), "{device}");
+    assert!(device.contains("names no device of this gateway"), "{device}");
 }
 
 #[tokio::test]
@@ -127,10 +160,12 @@ async fn a_server_certificate_is_no_client_certificate() {
     let server_only = |params: &mut CertificateParams| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     };
-    let (_, device) = refused(&Pki::new(), server_only).await;
-    assert!(device.contains("refused this device's certificate"), "{device}");
+    let (gateway, device) = refused(&Pki::new(), server_only).await;
+    for word in [gateway, device] {
+        assert!(word.contains("it is not for clients"), "{word}");
+    }
     let (_, device) = refused(&Pki::new(), |params| params.extended_key_usages.clear()).await;
-    assert!(device.contains("refused this device's certificate"), "{device}");
+    assert!(device.contains("names no device of this gateway"), "{device}");
 }
 
 #[tokio::test]

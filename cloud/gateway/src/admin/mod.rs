@@ -1,5 +1,6 @@
 //! Administration of the running gateway: a gRPC service on a unix socket that only its owner may open.
 
+mod authorities;
 mod service;
 mod socket;
 
@@ -12,6 +13,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 
 pub(crate) use socket::AdminSocket;
 
+use crate::rotation::Rotation;
 use crate::session::Services;
 use service::AdminService;
 
@@ -19,13 +21,17 @@ use service::AdminService;
 pub(crate) struct Admin {
     pub(crate) socket: AdminSocket,
     pub(crate) services: Arc<Services>,
+    pub(crate) rotation: Arc<Rotation>,
 }
 
 #[async_trait]
 impl Subsystem for Admin {
     async fn run(&mut self, cx: &Context) -> Result<(), BoxError> {
         let connections = UnixListenerStream::new(self.socket.listener()?);
-        let service = GatewayAdminServer::new(AdminService::new(Arc::clone(&self.services)));
+        let service = GatewayAdminServer::new(AdminService::new(
+            Arc::clone(&self.services),
+            Arc::clone(&self.rotation),
+        ));
         let stopping = cx.stopping();
         cx.ready();
         tonic::transport::Server::builder()

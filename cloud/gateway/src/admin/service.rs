@@ -12,17 +12,20 @@ use time::format_description::well_known::Rfc3339;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
+use super::authorities::kind;
 use crate::control_plane::{ControlError, DeviceRecord, NewAccount};
 use crate::failure::chain;
+use crate::rotation::Rotation;
 use crate::session::Services;
 
 pub(super) struct AdminService {
-    services: Arc<Services>,
+    pub(super) services: Arc<Services>,
+    pub(super) rotation: Arc<Rotation>,
 }
 
 impl AdminService {
-    pub(super) fn new(services: Arc<Services>) -> Self {
-        Self { services }
+    pub(super) fn new(services: Arc<Services>, rotation: Arc<Rotation>) -> Self {
+        Self { services, rotation }
     }
 
     fn device(&self, record: DeviceRecord) -> v1::Device {
@@ -116,6 +119,41 @@ impl GatewayAdmin for AdminService {
         tracing::info!(%device, was_connected, "device revoked");
         Ok(Response::new(v1::RevokeDeviceReply { was_connected }))
     }
+
+    async fn list_authorities(
+        &self,
+        _: Request<v1::ListAuthoritiesRequest>,
+    ) -> Result<Response<v1::ListAuthoritiesReply>, Status> {
+        Ok(Response::new(self.authorities().await?))
+    }
+
+    async fn add_authority(
+        &self,
+        request: Request<v1::AddAuthorityRequest>,
+    ) -> Result<Response<v1::Authority>, Status> {
+        let kind = kind(&request.into_inner().kind)?;
+        Ok(Response::new(self.rotate(kind, Rotation::add).await?))
+    }
+
+    async fn switch_authority(
+        &self,
+        request: Request<v1::SwitchAuthorityRequest>,
+    ) -> Result<Response<v1::Authority>, Status> {
+        let kind = kind(&request.into_inner().kind)?;
+        Ok(Response::new(self.rotate(kind, Rotation::switch).await?))
+    }
+
+    async fn retire_authority(
+        &self,
+        request: Request<v1::RetireAuthorityRequest>,
+    ) -> Result<Response<v1::Authority>, Status> {
+        let v1::RetireAuthorityRequest { kind: word, force } = request.into_inner();
+        let kind = kind(&word)?;
+        if !force {
+            self.may_retire(kind).await?;
+        }
+        Ok(Response::new(self.rotate(kind, Rotation::retire).await?))
+    }
 }
 
 fn amount(what: &str, nano_dollars: Option<i64>) -> Result<Option<NanoUsd>, Problem> {
@@ -125,11 +163,11 @@ fn amount(what: &str, nano_dollars: Option<i64>) -> Result<Option<NanoUsd>, Prob
     }
 }
 
-fn bad(message: impl Into<String>, next_step: &str) -> Problem {
+pub(super) fn bad(message: impl Into<String>, next_step: &str) -> Problem {
     Problem::new(Code::InvalidArgument, reason::BAD_REQUEST, message, next_step)
 }
 
-fn refuse(error: &ControlError) -> Problem {
+pub(super) fn refuse(error: &ControlError) -> Problem {
     let (code, reason, next_step) = match error {
         ControlError::AccountExists(_) => {
             (Code::AlreadyExists, reason::BAD_REQUEST, "use that account, or another name")
@@ -160,7 +198,7 @@ fn refuse(error: &ControlError) -> Problem {
     Problem::new(code, reason, error.to_string(), next_step)
 }
 
-fn rfc3339(at_ms: i64) -> String {
+pub(super) fn rfc3339(at_ms: i64) -> String {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000);
     at.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
 }

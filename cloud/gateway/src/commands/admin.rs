@@ -111,7 +111,7 @@ fn print_table(devices: &[v1::Device]) -> Result<(), Failure> {
 }
 
 /// Makes one call to the running gateway.
-fn call<T>(
+pub(super) fn call<T>(
     target: &Target,
     make: impl AsyncFnOnce(GatewayAdminClient<Channel>) -> Result<tonic::Response<T>, Status>,
 ) -> Result<T, Failure> {

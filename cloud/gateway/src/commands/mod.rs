@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub(crate) mod admin;
+pub(crate) mod ca;
 pub(crate) mod init;
 pub(crate) mod serve;
 

@@ -29,6 +29,9 @@ const MOST_PARALLEL: u32 = 64;
 /// Adapters of one account, however small they are.
 const MOST_ADAPTERS: u64 = 1_000;
 
+/// Ten years: the life of a CA.
+const MOST_GRACE: Duration = Duration::from_secs(3650 * 86_400);
+
 /// Checks `raw`; relative paths are meant relative to `folder`.
 pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
     let listen = address("listen", &raw.listen, 4433)?;
@@ -68,6 +71,7 @@ pub(super) fn check(raw: Raw, folder: &Path) -> Result<Config, ConfigError> {
         pki_dir: folder.join(raw.pki.dir),
         public_url: raw.public_url,
         trust_domain: raw.trust_domain,
+        identity_grace: grace(&raw.identity.grace)?,
         default_model,
         resume,
         log: Log { format: raw.log.format, level: raw.log.level },
@@ -145,6 +149,18 @@ fn adapters(raw: &RawAdapters) -> Result<adapters::Limits, ConfigError> {
     }
     let quota = AdapterQuota { bytes: raw.quota_bytes, entries: MOST_ADAPTERS };
     Ok(adapters::Limits { max_bytes: raw.max_bytes, quota })
+}
+
+/// How long an expired certificate can still be renewed; `0d`: not at all.
+fn grace(text: &str) -> Result<Duration, ConfigError> {
+    let time = duration::parse(text).ok().filter(|time| *time <= MOST_GRACE);
+    time.ok_or_else(|| {
+        ConfigError::bad(
+            "identity.grace",
+            format!("{text:?} is no time"),
+            "write a number with s, m, h or d, 3650d at most, for example \"365d\"",
+        )
+    })
 }
 
 fn prices(raw: &[RawPrice]) -> Result<BTreeMap<String, Price>, ConfigError> {

@@ -41,6 +41,8 @@ pub(crate) struct Config {
     /// What devices are told to dial, when it is not obvious from `listen`.
     pub(crate) public_url: Option<String>,
     pub(crate) trust_domain: String,
+    /// How long after its end a device's certificate can still be renewed.
+    pub(crate) identity_grace: Duration,
     /// Absent only when there is no provider.
     pub(crate) default_model: Option<String>,
     pub(crate) log: Log,

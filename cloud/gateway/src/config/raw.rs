@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) default_model: Option<String>,
     pub(super) store: RawStore,
     pub(super) pki: RawPki,
+    pub(super) identity: RawIdentity,
     pub(super) log: RawLog,
     pub(super) resume: RawResume,
     pub(super) limits: RawLimits,
@@ -45,6 +46,7 @@ impl Default for Raw {
             default_model: None,
             store: RawStore::default(),
             pki: RawPki::default(),
+            identity: RawIdentity::default(),
             log: RawLog::default(),
             resume: RawResume::default(),
             limits: RawLimits::default(),
@@ -81,6 +83,18 @@ pub(super) struct RawPki {
 impl Default for RawPki {
     fn default() -> Self {
         Self { dir: "pki".into() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawIdentity {
+    pub(super) grace: String,
+}
+
+impl Default for RawIdentity {
+    fn default() -> Self {
+        Self { grace: "365d".to_owned() }
     }
 }
 

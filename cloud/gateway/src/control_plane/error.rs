@@ -19,6 +19,10 @@ pub(crate) enum ControlError {
     DeviceUnknown,
     #[error("this device's identity was taken back")]
     DeviceRevoked,
+    #[error("the gateway has no record of this certificate")]
+    CertificateUnknown,
+    #[error("this device was given {0} certificates within a day")]
+    RenewedTooOften(i64),
     #[error("the gateway did not issue this token")]
     TokenInvalid,
     #[error("this enrolment token has expired")]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use synesis_ledger::{Account, NanoUsd, SignedReceipt, Tier};
-use synesis_mesh::identity::ReceiptKey;
+use synesis_mesh::identity::{Fingerprint, ReceiptKey};
 use ulid::Ulid;
 use uuid::Uuid;
 
@@ -40,6 +40,20 @@ pub(crate) trait ControlPlane: Send + Sync {
 
     /// Signs a device's key and uses the token up by one. A signing request that is not acceptable costs no use.
     async fn enrol(&self, token: &str, csr_der: &[u8], agent: &str) -> Result<Enrolment, ControlError>;
+
+    /// Signs another key of a device. Who comes with an expired certificate has to name it: it is one that was signed here.
+    async fn renew(
+        &self,
+        device: Uuid,
+        csr_der: &[u8],
+        expired_serial: Option<&str>,
+    ) -> Result<Enrolment, ControlError>;
+
+    /// Remembers which server CAs a device trusts.
+    async fn pinned(&self, device: Uuid, pinned: &[Fingerprint]) -> Result<(), ControlError>;
+
+    /// What every enrolled device depends on.
+    async fn dependencies(&self) -> Result<Vec<Dependency>, ControlError>;
 
     /// Every device there ever was, oldest first.
     async fn devices(&self) -> Result<Vec<DeviceRecord>, ControlError>;
@@ -138,6 +152,15 @@ pub(crate) struct Enrolment {
     pub(crate) chain: Vec<Vec<u8>>,
     /// Unix epoch, seconds.
     pub(crate) not_after_s: i64,
+}
+
+/// The CAs an enrolled device depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dependency {
+    /// That signed its latest certificate.
+    pub(crate) issuer: Fingerprint,
+    /// That it said it trusts gateways of.
+    pub(crate) pinned: Vec<Fingerprint>,
 }
 
 /// A device as the control plane knows it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use synesis_ledger::{Damaged, KeyRing, Price, Rates, SigningKey, verify_chain};
-use synesis_mesh::identity::{Ca, CaKind, DeviceKey};
+use synesis_mesh::identity::{Ca, CaKind, DeviceKey, Validity};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -41,8 +41,9 @@ impl Plane {
         let now_ms = Arc::new(AtomicI64::new(START_MS));
         let price =
             Price { input_per_mtok: input.parse().unwrap(), output_per_mtok: output.parse().unwrap() };
+        let ca = Ca::generate(CaKind::Device, &"test.internal".parse().unwrap()).unwrap();
         let settings = SqliteSettings {
-            device_ca: Ca::generate(CaKind::Device, &"test.internal".parse().unwrap()).unwrap(),
+            device_ca: tokio::sync::watch::channel(Arc::new(ca)).1,
             receipt_key,
             rates: Rates::default(),
             prices: BTreeMap::from([("big".to_owned(), price)]),
@@ -307,6 +308,52 @@ async fn a_request_that_cannot_be_signed_costs_no_use() {
         assert!(matches!(refused, ControlError::Csr(_)), "{refused:?}");
     }
     made.plane.enrol(token.expose(), &csr(), "").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_is_renewed_as_itself_and_what_it_had_before_is_remembered() {
+    let (made, device) = Plane::simple().await;
+    let serial = |chain: &[Vec<u8>]| Validity::of(&chain[0].clone().into()).unwrap().serial;
+    let second = made.plane.renew(device, &csr(), None).await.unwrap();
+    assert_eq!((second.device, second.account.as_str()), (device, "managed"));
+    let third = made.plane.renew(device, &csr(), Some(&serial(&second.chain))).await.unwrap();
+    assert_ne!(serial(&second.chain), serial(&third.chain));
+    // The answer may have been lost: the certificate before the latest renews too.
+    made.plane.renew(device, &csr(), Some(&serial(&second.chain))).await.unwrap();
+    let foreign = made.plane.renew(device, &csr(), Some("00ff")).await.unwrap_err();
+    assert!(matches!(foreign, ControlError::CertificateUnknown), "{foreign:?}");
+    let nobody = made.plane.renew(Uuid::from_u128(1), &csr(), None).await.unwrap_err();
+    assert!(matches!(nobody, ControlError::DeviceUnknown), "{nobody:?}");
+    made.plane.revoke(device).await.unwrap();
+    let revoked = made.plane.renew(device, &csr(), None).await.unwrap_err();
+    assert!(matches!(revoked, ControlError::DeviceRevoked), "{revoked:?}");
+}
+
+#[tokio::test]
+async fn a_device_is_given_only_so_many_certificates_in_a_day() {
+    let (made, device) = Plane::simple().await;
+    for _ in 1..10 {
+        made.plane.renew(device, &csr(), None).await.unwrap();
+    }
+    let refused = made.plane.renew(device, &csr(), None).await.unwrap_err();
+    assert!(matches!(refused, ControlError::RenewedTooOften(10)), "{refused:?}");
+    made.advance(24 * HOUR);
+    made.plane.renew(device, &csr(), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_enrolled_devices_depend_on_is_known() {
+    let (made, device) = Plane::simple().await;
+    let depends = made.plane.dependencies().await.unwrap();
+    assert_eq!(depends.len(), 1);
+    assert!(depends[0].pinned.is_empty());
+    for pins in [vec![[1; 32], [2; 32]], vec![[2; 32]]] {
+        made.plane.pinned(device, &pins).await.unwrap();
+        assert_eq!(made.plane.dependencies().await.unwrap()[0].pinned, pins);
+    }
+    assert_eq!(made.plane.dependencies().await.unwrap()[0].issuer, depends[0].issuer);
+    made.plane.revoke(device).await.unwrap();
+    assert!(made.plane.dependencies().await.unwrap().is_empty());
 }
 
 #[tokio::test]

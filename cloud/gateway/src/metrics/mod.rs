@@ -59,6 +59,8 @@ impl Default for Metrics {
                 "enrolment",
                 "timed_out",
                 "failed",
+                "bad_certificate",
+                "expired",
                 "no_certificate",
                 "bad_name",
                 "no_protocol",

@@ -7,15 +7,18 @@ mod asked;
 mod end;
 mod meter;
 mod release;
+pub(crate) mod renew;
 mod run;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use synesis_mesh::gateway::{DeviceConnection, Session};
 use synesis_mesh::kind::{ErrorCode, StreamKind};
 use synesis_mesh::stream::WorkStream;
 use synesis_proto::mesh::v1;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +27,7 @@ use uuid::Uuid;
 
 use crate::adapters::AdapterStore;
 use crate::answers::Answers;
+use crate::authorities::Authorities;
 use crate::closing::Closing;
 use crate::config::Drain;
 use crate::control_plane::{Clock, ControlError, ControlPlane, DeviceState};
@@ -33,6 +37,7 @@ use crate::limits::{self, Class, Devices};
 use crate::live::{Live, Presence};
 use crate::metrics::Metrics;
 use crate::providers::Catalogue;
+use crate::rotation;
 
 /// How often a device reports.
 const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
@@ -65,6 +70,7 @@ pub(crate) struct Services {
     pub(crate) drain: Drain,
     /// In which devices come back when this gateway was lost, when there are many.
     pub(crate) reconnect_window: Duration,
+    pub(crate) authorities: watch::Receiver<Arc<Authorities>>,
     pub(crate) gateway_id: String,
     pub(crate) clock: Clock,
 }
@@ -89,31 +95,9 @@ pub(crate) async fn serve(
     let mut connection = connection.counted(Arc::clone(&metrics.tally));
     // Entered before the look into the store: a revocation that comes in between finds the entry.
     let presence = services.live.enter(device);
-    let hello = tokio::select! {
-        biased;
-        () = presence.superseded() => None,
-        hello = Box::pin(connection.hello()) => Some(hello),
-    };
-    let hello = match hello {
-        Some(Ok(hello)) => hello,
-        Some(Err(error)) => {
-            metrics.refused.count("no_hello");
-            return tracing::debug!(%device, %error, "no hello");
-        }
-        None => {
-            metrics.refused.count("superseded");
-            return connection.refuse(ErrorCode::RateLimited, SUPERSEDED);
-        }
-    };
-    if stopping.is_cancelled() {
-        metrics.refused.count("draining");
-        return connection.refuse(ErrorCode::Draining, "the gateway is stopping");
-    }
-    if let Err(wait) = services.devices.take(device, Class::Connection, Instant::now()) {
-        metrics.refused.count("device_limit");
-        tracing::debug!(%device, ?wait, "a device connects too often");
-        return Box::pin(connection.refuse_with(limits::problem(Class::Connection, wait))).await;
-    }
+    // A device that connects too often costs no look into the store either. It is told when to come back, after its hello.
+    let limited = services.devices.take(device, Class::Connection, Instant::now()).err();
+    // Nothing is done for a device that may not come in, not even listened to.
     if let Err((code, reason)) = admit(device, &services).await {
         metrics.refused.count(match code {
             ErrorCode::Revoked => "revoked",
@@ -123,7 +107,37 @@ pub(crate) async fn serve(
         tracing::info!(%device, %code, "device turned away");
         return connection.refuse(code, &reason);
     }
-    let session = match Box::pin(connection.welcome(welcome(&services))).await {
+    let hello = tokio::select! {
+        biased;
+        () = presence.revoked() => {
+            metrics.refused.count("revoked");
+            return connection.refuse(ErrorCode::Revoked, &ControlError::DeviceRevoked.to_string());
+        }
+        () = presence.superseded() => {
+            metrics.refused.count("superseded");
+            return connection.refuse(ErrorCode::RateLimited, SUPERSEDED);
+        }
+        hello = Box::pin(connection.hello()) => hello,
+    };
+    let hello = match hello {
+        Ok(hello) => hello,
+        Err(error) => {
+            metrics.refused.count("no_hello");
+            return tracing::debug!(%device, %error, "no hello");
+        }
+    };
+    if stopping.is_cancelled() {
+        metrics.refused.count("draining");
+        return connection.refuse(ErrorCode::Draining, "the gateway is stopping");
+    }
+    if let Some(wait) = limited {
+        metrics.refused.count("device_limit");
+        tracing::debug!(%device, ?wait, "a device connects too often");
+        return Box::pin(connection.refuse_with(limits::problem(Class::Connection, wait))).await;
+    }
+    Box::pin(renew::note_pins(device, &hello.pinned, &services)).await;
+    let until = connection.certificate().until;
+    let session = match Box::pin(connection.welcome(welcome(&services, &hello.pinned))).await {
         Ok(session) => session,
         Err(error) => return tracing::debug!(%device, %error, "the device left before it was welcomed"),
     };
@@ -131,7 +145,7 @@ pub(crate) async fn serve(
     let carrier = session.carrier().as_str();
     tracing::info!(%device, remote = %session.remote(), carrier, agent = hello.agent, "device connected");
     touch(device, &services).await;
-    let why = Running { session, device, services: &services, presence }.run(stopping).await;
+    let why = Running { session, device, until, services: &services, presence }.run(stopping).await;
     tracing::info!(%device, why, "device disconnected");
     touch(device, &services).await;
 }
@@ -148,8 +162,11 @@ async fn admit(device: Uuid, services: &Services) -> Result<(), (ErrorCode, Stri
     }
 }
 
-fn welcome(services: &Services) -> v1::Welcome {
+fn welcome(services: &Services, pinned: &[Bytes]) -> v1::Welcome {
+    let (server_ca, retired) = rotation::news(&services.authorities.borrow(), pinned);
     v1::Welcome {
+        server_ca,
+        retired,
         session_id: session_id(&services.clock).to_string(),
         heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
         price_version: services.plane.price_version(),
@@ -181,6 +198,8 @@ async fn touch(device: Uuid, services: &Services) {
 struct Running<'a> {
     session: Session,
     device: Uuid,
+    /// When the certificate of this connection ends.
+    until: SystemTime,
     services: &'a Arc<Services>,
     presence: Presence,
 }
@@ -192,6 +211,9 @@ impl Running<'_> {
         // Files go on elsewhere, so they do not keep a stop waiting.
         let bulk_ends = stopping.child_token();
         let mut work = JoinSet::new();
+        let mut authorities = self.services.authorities.clone();
+        let mut told = rotation::standing_of(&authorities.borrow_and_update());
+        let end = renew::end_of(self.until, &self.services.clock);
         let why = loop {
             tokio::select! {
                 biased;
@@ -210,7 +232,23 @@ impl Running<'_> {
                     ends.cut.cancel();
                     break "the gateway is stopping";
                 }
+                () = sleep_until(end) => {
+                    self.session.close(ErrorCode::CertificateExpired, "it ended while it was in use");
+                    break "its certificate has expired";
+                }
                 Some(done) = work.join_next() => log_panic(done),
+                Ok(()) = authorities.changed() => {
+                    let now = authorities.borrow_and_update().clone();
+                    let standing = rotation::standing_of(&now);
+                    if std::mem::replace(&mut told, standing.clone()) != standing {
+                        let (server_ca, retired) = rotation::trust(&now);
+                        // A session that is over has nobody to tell.
+                        let _ = self.session.trust(server_ca, retired).await;
+                    }
+                }
+                Some(renewing) = self.session.renewal() => {
+                    work.spawn(renew::serve(renewing, self.device, Arc::clone(self.services)));
+                }
                 stream = self.session.work() => match stream {
                     Some(stream) => self.begin(stream, &mut work, &ends, &bulk_ends),
                     None => break "the connection is over",

@@ -46,12 +46,24 @@ impl TestDevice {
         let (_, vitals) = watch::channel(None);
         let mut config = TunnelConfig::new("test/1", vitals);
         config.endpoints = vec![gateway.address.to_string()];
+        let device = Self::start(identity, config);
+        device.reaches(TunnelState::Up).await;
+        device
+    }
+
+    /// A device that is not connected yet. It uses at once what the gateway renews, and keeps nothing.
+    pub(crate) fn start(identity: Arc<DeviceIdentity>, config: TunnelConfig) -> Self {
         let (tunnel, mut driver) = Tunnel::new(config, Some(Arc::clone(&identity)));
         let mut running = JoinSet::new();
         running.spawn(async move { driver.run(CancellationToken::new()).await });
-        let device = Self { identity, tunnel, _driver: running };
-        device.reaches(TunnelState::Up).await;
-        device
+        let handle = tunnel.clone();
+        running.spawn(async move {
+            let mut renewals = handle.renewals();
+            while renewals.changed().await.is_ok() {
+                handle.set_identity(renewals.borrow_and_update().clone());
+            }
+        });
+        Self { identity, tunnel, _driver: running }
     }
 
     /// Waits for a state of the tunnel.

@@ -1,7 +1,7 @@
 //! A whole gateway in this process: made by `init`, configured by files, served on loopback sockets.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use synesis_proto::channel;
 use synesis_proto::gateway::v1;
@@ -15,9 +15,10 @@ use super::scripted_http::ScriptedHttp;
 use crate::answers::Answers;
 use crate::app::Bound;
 use crate::cli::Init;
+use crate::control_plane::Clock;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
-use crate::providers::Catalogue;
+use crate::providers::{Catalogue, catalogue};
 use crate::{app, commands, config};
 
 /// The running gateway; it is aborted when dropped, and stops in order with [`TestGateway::stop`].
@@ -58,6 +59,24 @@ impl TestGateway {
         let folder = TempDir::new().unwrap();
         copy(of.path(), folder.path());
         Self::serve(folder).await
+    }
+
+    /// Without a provider that answers, by this clock.
+    pub(crate) async fn start_at(clock: Clock) -> Self {
+        Self::serve_at(Self::folder(([127, 0, 0, 1], 9).into()), clock).await
+    }
+
+    /// Serves from files that are there, by this clock.
+    pub(crate) async fn serve_at(folder: TempDir, clock: Clock) -> Self {
+        crate::tls::install_crypto();
+        let config = config::load(&folder.path().join("gateway.toml")).unwrap();
+        let (catalogue, processes) = catalogue::build(&config).unwrap();
+        Self::run(app::bind_at(&config, catalogue, processes, clock).await.unwrap(), folder)
+    }
+
+    /// Where its keys are.
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.folder.path().join("pki")
     }
 
     fn folder(provider: SocketAddr) -> TempDir {

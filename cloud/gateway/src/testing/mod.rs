@@ -6,6 +6,7 @@ pub(crate) mod device;
 mod end_to_end;
 mod faults;
 pub(crate) mod gateway;
+mod identity;
 mod limits;
 mod moving;
 mod pages;

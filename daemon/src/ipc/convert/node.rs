@@ -55,6 +55,8 @@ impl From<&TunnelView> for Tunnel {
             retry_in_ms: view.retry_at.map(until),
             transport: view.transport.map(|carrier| carrier.as_str().to_owned()).unwrap_or_default(),
             rebinds: view.rebinds,
+            certificate_until: view.certificate_until.map(rfc3339).unwrap_or_default(),
+            clock_offset_ms: view.clock_offset_ms,
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::dial::{Network, Udp};
 use super::handle::{Shared, TunnelHandle};
@@ -27,6 +28,8 @@ const NEWS: usize = 16;
 const UDP_IS_DEAD: u32 = 2;
 /// A gateway cannot ask devices to stay away longer than this after it was lost.
 const MAX_WINDOW: Duration = Duration::from_secs(300);
+/// A renewed device moves to a connection with its new certificate within this time.
+const RENEWED_WITHIN: Duration = Duration::from_secs(5);
 /// A stopping device waits this long for its close to leave the machine.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -51,6 +54,7 @@ impl Tunnel {
             status: watch::Sender::new(explain(state, None)),
             link: watch::Sender::new(None),
             identity: watch::Sender::new(identity),
+            renewed: watch::Sender::new(None),
             redial: Notify::new(),
             events: broadcast::Sender::new(EVENTS),
             timing: config.timing,
@@ -88,10 +92,8 @@ impl TunnelDriver {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Ok(()) = identity.changed() => {
-                    let set = identity.borrow_and_update().is_some();
-                    // What another identity met says nothing about this one.
-                    run.failure = None;
-                    run.apply(if set { Event::IdentitySet } else { Event::IdentityCleared });
+                    let device = identity.borrow_and_update().as_ref().map(|identity| identity.device_id);
+                    run.take_up(device);
                 }
                 () = run.shared.redial.notified() => run.apply(Event::Reconnect),
                 Some(()) = changed.recv() => run.apply(Event::NetworkChanged),
@@ -140,6 +142,8 @@ struct Run {
     remote: watch::Sender<Option<SocketAddr>>,
     /// How far the gateway wants devices spread that lose it together.
     window: Option<Duration>,
+    /// Who the current dial or connection is made as.
+    dialled_as: Option<Uuid>,
     announce: Option<TunnelEvent>,
     // What the status shows beside the state.
     failure: Option<Failure>,
@@ -149,6 +153,8 @@ struct Run {
     rtt: Option<Duration>,
     rebinds: u32,
     doubt: Option<Doubt>,
+    clock_offset_ms: Option<i64>,
+    renewal: Option<String>,
 }
 
 impl Run {
@@ -169,6 +175,7 @@ impl Run {
             udp_silent: 0,
             remote: watch::Sender::new(None),
             window: None,
+            dialled_as: None,
             announce: None,
             failure: None,
             gateway,
@@ -177,6 +184,8 @@ impl Run {
             rtt: None,
             rebinds: 0,
             doubt: None,
+            clock_offset_ms: None,
+            renewal: None,
         }
     }
 
@@ -251,8 +260,21 @@ impl Run {
         tracing::info!(reason, ?wait, "tunnel down, dialling again after a wait");
     }
 
+    /// There is another identity, or none.
+    fn take_up(&mut self, device: Option<Uuid>) {
+        let same = device.is_some() && self.dialled_as == device;
+        if same && self.link.is_some() {
+            // Renewed: the connection was made with the former certificate, which counts until its own end.
+            return self.apply(Event::Drain { within: RENEWED_WITHIN });
+        }
+        // What another identity met says nothing about this one.
+        self.failure = None;
+        self.apply(if device.is_some() { Event::IdentitySet } else { Event::IdentityCleared });
+    }
+
     fn dial(&mut self) {
         let Some(identity) = self.shared.identity.borrow().clone() else { return };
+        self.dialled_as = Some(identity.device_id);
         if self.config.endpoints.is_empty() {
             self.gateway = Some(identity.gateway.clone());
         }
@@ -302,6 +324,7 @@ impl Run {
         self.link = Some(up.handle);
         self.welcome = Some(up.welcome);
         self.gateway = Some(up.gateway);
+        (self.clock_offset_ms, self.renewal) = (up.clock_offset_ms, None);
     }
 
     fn hang_up(&mut self) {
@@ -322,6 +345,7 @@ impl Run {
         if let Some(seeker) = self.seeker.take() {
             seeker.task.abort();
         }
+        (self.clock_offset_ms, self.renewal) = (None, None);
         self.link.take()
     }
 
@@ -340,6 +364,15 @@ impl Run {
             News::Rebound(doubt) => {
                 self.rebinds += 1;
                 self.doubt = Some(doubt);
+                self.publish();
+            }
+            News::Renewed(identity) => {
+                self.renewal = None;
+                self.shared.renewed.send_replace(Some(identity));
+                self.publish();
+            }
+            News::NotRenewed(why) => {
+                self.renewal = Some(why);
                 self.publish();
             }
             News::Prewarm(adapter) => {
@@ -366,6 +399,8 @@ impl Run {
                 self.apply(Event::Upgraded);
             }
             News::Ended(_) => self.seeker = None,
+            // It is for whoever keeps the identity, whichever link it comes from.
+            renewed @ News::Renewed(_) => self.hear(renewed),
             _ => {}
         }
     }
@@ -379,6 +414,8 @@ impl Run {
             status.welcome = self.welcome.clone();
             status.transport = self.link.as_ref().map(|link| link.connection.carrier());
             status.rebinds = self.rebinds;
+            status.clock_offset_ms = self.clock_offset_ms;
+            status.renewal = self.renewal.clone();
         }
         if status.state == TunnelState::Up
             && let Some(doubt) = self.doubt
@@ -429,7 +466,7 @@ fn explain(state: State, failure: Option<&Failure>) -> TunnelStatus {
             "run synctl enroll --gateway HOST:PORT --ca FILE --token-file FILE",
         ),
         (State::Offline, _) => ("the tunnel is stopped", ""),
-        (State::Draining, _) => ("the gateway asked this device to move to another connection", ""),
+        (State::Draining, _) => ("this device moves to another connection", ""),
         (_, Some(failure)) => (failure.reason.as_str(), failure.next_step.as_str()),
         (_, None) => ("a connection is being made", ""),
     };

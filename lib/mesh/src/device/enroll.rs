@@ -1,5 +1,6 @@
 //! Becoming a device: a key is made here, the gateway signs it for a one-time token. Trusts nothing but the CA it
-//! is given. Where UDP does not get through, it goes over TCP.
+//! is given. Where UDP does not get through, it goes over TCP. A device that was away for too long comes the same way,
+//! with its expired certificate for a token.
 
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use synesis_proto::mesh::v1::enroll_reply::Message as Reply;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::dial::{Dial, Dialled, Udp};
-use super::{Failure, Fallback, Timing, Verdict};
+use super::dial::{Dial, Dialled, Network, Udp};
+use super::renewal::with_certificate;
+use super::{Failure, Fallback, Timing, TunnelConfig, Verdict};
 use crate::frame::FrameError;
-use crate::identity::{DeviceIdentity, DeviceKey, IdentityError, ReceiptKey, certificates_from_pem};
-use crate::kind::{ErrorCode, MAX_ENROLL_FRAME};
+use crate::identity::{
+    DeviceIdentity, DeviceKey, IdentityError, ReceiptKey, WallClock, certificates_from_pem,
+};
+use crate::kind::{ALPN_ENROLL, ErrorCode, MAX_ENROLL_FRAME};
 use crate::stream::RawStream;
 use crate::tls::{self, ClientTls};
 
@@ -98,7 +102,8 @@ pub async fn enroll_over(
     fallback: &Fallback,
 ) -> Result<DeviceIdentity, EnrollError> {
     let ca = certificates_from_pem(ca_pem).map_err(EnrollError::CaUnreadable)?;
-    let tls = tls::enrolling(&ca).and_then(ClientTls::try_from).map_err(|error| match error {
+    let tls = tls::enrolling(&ca, &WallClock::system()).and_then(ClientTls::try_from);
+    let tls = tls.map_err(|error| match error {
         tls::TlsError::Identity(error) => EnrollError::CaUnreadable(error),
         other => EnrollError::CaUnreadable(IdentityError::CertificatePem(other.to_string())),
     })?;
@@ -107,17 +112,11 @@ pub async fn enroll_over(
         token: token.to_owned(),
         csr_der: key.csr_der().map_err(EnrollError::Key)?.into(),
         agent: agent.to_owned(),
+        renew: false,
     };
     let Timing { connect_timeout: each, tcp_after: head_start, .. } = Timing::default();
     let dial = Dial { gateways: &[gateway.to_owned()], tls, each, fallback, head_start };
-    let dialled = dial.run(&Udp).await?;
-    let answer = timeout(REPLY_TIMEOUT, exchange(&dialled, &request)).await;
-    dialled.connection.leave("");
-    // The gateway notices a lost close by itself, only later.
-    let _ = timeout(FAREWELL, dialled.connection.wait_idle()).await;
-    let late = |_| Failure::unreachable(gateway, "it did not answer the request");
-    let answer = answer.map_err(late)?.map_err(|error| Failure::frame(gateway, &error))?;
-    match answer.message {
+    match ask(dial.run(&Udp).await?, &request).await?.message {
         Some(Reply::Enrolled(enrolled)) => identity(gateway, key, ca, enrolled),
         Some(Reply::Problem(problem)) => Err(EnrollError::Refused {
             code: ErrorCode::from_number(problem.code.into()),
@@ -126,6 +125,44 @@ pub async fn enroll_over(
         }),
         None => Err(EnrollError::BadReply("it is empty".to_owned())),
     }
+}
+
+/// A certificate for a new key of a device whose own has expired: the gateway signs it when it knows the device and the
+/// end is not too long ago.
+pub(super) async fn renew_expired(
+    config: &TunnelConfig,
+    identity: &DeviceIdentity,
+    network: &dyn Network,
+) -> Result<DeviceIdentity, Failure> {
+    let tls = tls::device(identity, ALPN_ENROLL, &config.clock).and_then(ClientTls::try_from);
+    let tls = tls.map_err(|error| Failure::identity(&error))?;
+    let key = DeviceKey::generate()?;
+    let csr_der = key.csr_der()?.into();
+    let request =
+        v1::EnrollRequest { token: String::new(), csr_der, agent: config.agent.clone(), renew: true };
+    let Timing { connect_timeout: each, tcp_after: head_start, .. } = config.timing;
+    let (gateways, fallback) = (config.gateways(identity), &config.fallback);
+    let dialled = Dial { gateways, tls, each, fallback, head_start }.run(network).await?;
+    tracing::info!(gateway = dialled.gateway, "the certificate has expired, asking for another one");
+    match ask(dialled, &request).await?.message {
+        Some(Reply::Enrolled(enrolled)) => {
+            let renewed = with_certificate(identity, key, enrolled.certificate_chain)?;
+            Ok(renewed.trusting(&enrolled.server_ca, &[]).unwrap_or(renewed))
+        }
+        Some(Reply::Problem(problem)) => Err(Failure::problem(&problem)),
+        None => Err(Failure::lost("the gateway's answer to the renewal is empty")),
+    }
+}
+
+/// Asks, and hangs up.
+async fn ask(dialled: Dialled, request: &v1::EnrollRequest) -> Result<v1::EnrollReply, Failure> {
+    let answer = timeout(REPLY_TIMEOUT, exchange(&dialled, request)).await;
+    dialled.connection.leave("");
+    // The gateway notices a lost close by itself, only later.
+    let _ = timeout(FAREWELL, dialled.connection.wait_idle()).await;
+    let gateway = dialled.gateway.as_str();
+    let late = |_| Failure::unreachable(gateway, "it did not answer the request");
+    answer.map_err(late)?.map_err(|error| Failure::frame(gateway, &error))
 }
 
 async fn exchange(dialled: &Dialled, request: &v1::EnrollRequest) -> Result<v1::EnrollReply, FrameError> {
@@ -157,5 +194,5 @@ fn identity(
         gateway: gateway.to_owned(),
     };
     identity.check().map_err(|e| bad(&e))?;
-    Ok(identity)
+    Ok(identity.trusting(&enrolled.server_ca, &[]).unwrap_or(identity))
 }

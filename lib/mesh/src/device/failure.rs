@@ -10,9 +10,8 @@ use crate::carrier::ConnectionLost;
 use crate::frame::FrameError;
 use crate::identity::IdentityError;
 use crate::kind::ErrorCode;
-use crate::tls::TlsError;
+use crate::tls::{CertificateFault, TlsError};
 
-const ALERT_CERTIFICATE_EXPIRED: u64 = 45;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
 
 /// A gateway cannot make a device stay away for longer than this.
@@ -49,6 +48,8 @@ pub(super) struct Failure {
     pub(super) verdict: Verdict,
     /// Whether the gateway failed our check of its certificate.
     pub(super) untrusted: bool,
+    /// Whether all that is wrong is that this device's certificate has expired.
+    pub(super) expired: bool,
     /// What happened, as a sentence without a period.
     pub(super) reason: String,
     /// What to do about it.
@@ -62,6 +63,7 @@ impl Failure {
         Self {
             verdict,
             untrusted: false,
+            expired: false,
             reason: reason.into(),
             next_step: next_step.into(),
             retry_after: None,
@@ -121,11 +123,16 @@ impl Failure {
         };
         let next = match (next_step, known) {
             ("", Some(ErrorCode::Revoked | ErrorCode::UnknownDevice)) => ENROLL_AGAIN,
+            ("", Some(ErrorCode::CertificateExpired)) => "nothing to do: it is renewed by itself",
             ("", Some(ErrorCode::VersionUnsupported)) => "update this device or the gateway",
             ("", _) => "see the gateway's log",
             (stated, _) => stated,
         };
         match known {
+            Some(ErrorCode::CertificateExpired) => {
+                let reason = format!("this device's certificate has expired: {text}");
+                Self { expired: true, ..Self::new(verdict, reason, next) }
+            }
             Some(ErrorCode::Draining) => Self::lost_with_others(format!("the gateway is going away: {text}")),
             _ => Self::new(verdict, format!("the gateway ended the connection: {text}"), next),
         }
@@ -138,7 +145,7 @@ impl Failure {
             // Our side refused the gateway's handshake.
             ConnectionLost::Untrusted(why) => {
                 let reason = format!("the gateway {gateway} did not prove itself: {why}");
-                let next = "check the address; if the gateway has a new CA, enrol again with it";
+                let next = "check the address and this device's clock; if the gateway has a new CA, enrol again with it";
                 Self { untrusted: true, ..Self::new(Verdict::Refused, reason, next) }
             }
             // The gateway refused ours.
@@ -159,22 +166,21 @@ impl Failure {
     }
 
     fn certificate_refused(alert: u64) -> Self {
-        match alert {
-            ALERT_CERTIFICATE_EXPIRED => Self::new(
-                Verdict::Refused,
-                "the gateway refused this device's certificate: it has expired, or a clock is wrong",
-                "check the clock; then enrol this device again with a new token",
-            ),
-            ALERT_NO_APPLICATION_PROTOCOL => Self::new(
+        let refused = |why: &dyn std::fmt::Display, next: &str| {
+            let reason = format!("the gateway refused this device's certificate: {why}");
+            Self::new(Verdict::Refused, reason, next)
+        };
+        match (alert, CertificateFault::from_alert(alert)) {
+            (ALERT_NO_APPLICATION_PROTOCOL, _) => Self::new(
                 Verdict::Refused,
                 "the gateway does not speak this device's protocol",
                 "update this device or the gateway",
             ),
-            alert => Self::new(
-                Verdict::Refused,
-                format!("the gateway refused this device's certificate (TLS alert {alert})"),
-                ENROLL_AGAIN,
-            ),
+            (_, Some(fault @ CertificateFault::NotYetValid)) => {
+                refused(&fault, "have the gateway's operator check its clock; then enrol this device again")
+            }
+            (_, Some(fault)) => refused(&fault, ENROLL_AGAIN),
+            (alert, None) => refused(&format_args!("TLS alert {alert}"), ENROLL_AGAIN),
         }
     }
 

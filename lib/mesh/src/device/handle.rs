@@ -22,6 +22,7 @@ pub(super) struct Shared {
     pub(super) status: watch::Sender<TunnelStatus>,
     pub(super) link: watch::Sender<Option<LinkHandle>>,
     pub(super) identity: watch::Sender<Option<Arc<DeviceIdentity>>>,
+    pub(super) renewed: watch::Sender<Option<Arc<DeviceIdentity>>>,
     pub(super) redial: Notify,
     pub(super) events: broadcast::Sender<TunnelEvent>,
     pub(super) timing: Timing,
@@ -116,7 +117,14 @@ impl TunnelHandle {
         self.shared.redial.notify_one();
     }
 
-    /// Uses another identity from now on, or none. The current connection, if any, is closed.
+    /// Identities that the gateway has renewed: another certificate, or other CAs to trust, for the same device. They are
+    /// not in use: whoever keeps the identity stores the newest, and then sets it with [`Self::set_identity`].
+    pub fn renewals(&self) -> watch::Receiver<Option<Arc<DeviceIdentity>>> {
+        self.shared.renewed.subscribe()
+    }
+
+    /// Uses another identity from now on, or none. The current connection, if any, is closed; if it is the same device
+    /// renewed, the tunnel moves to another connection, and answers that are running finish on this one.
     pub fn set_identity(&self, identity: Option<Arc<DeviceIdentity>>) {
         self.shared.identity.send_replace(identity);
     }

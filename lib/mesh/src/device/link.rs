@@ -11,12 +11,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::dial::{Dial, Dialled, Network};
+use super::enroll::renew_expired;
 use super::liveness::{Due, Liveness};
+use super::renewal::Renewal;
 use super::{Failure, TunnelConfig, Verdict};
 use crate::carrier::Connection;
 use crate::frame::{FrameError, FrameReader, FrameWriter};
-use crate::identity::DeviceIdentity;
-use crate::kind::{PROTOCOL_VERSIONS, StreamKind};
+use crate::identity::{DeviceIdentity, WallClock};
+use crate::kind::{ALPN_MESH, PROTOCOL_VERSIONS, StreamKind};
 use crate::stream::{RawStream, RecvHalf, SendHalf};
 use crate::tls::{self, ClientTls};
 
@@ -39,6 +41,10 @@ pub(super) enum News {
     Rebound(Doubt),
     Prewarm(String),
     Drain(Duration),
+    /// The same device with another certificate or other CAs, to be stored.
+    Renewed(Arc<DeviceIdentity>),
+    /// It is time for another certificate, and there is none, because of this.
+    NotRenewed(String),
     Ended(Failure),
 }
 
@@ -56,6 +62,7 @@ pub(super) struct LinkUp {
     pub(super) handle: LinkHandle,
     pub(super) welcome: Arc<v1::Welcome>,
     pub(super) gateway: String,
+    pub(super) clock_offset_ms: Option<i64>,
 }
 
 /// What others may do with a link.
@@ -85,17 +92,32 @@ pub(super) async fn run(
     head_start: Duration,
     news: mpsc::Sender<News>,
 ) {
-    match connect(&config, &identity, &network, head_start).await {
-        Ok(welcomed) => carry(welcomed, news).await,
-        // Without a listener there is nobody to tell.
-        Err(failure) => drop(news.send(News::Ended(failure)).await),
-    }
+    let failure = match connect(&config, &identity, &network, head_start).await {
+        Ok(welcomed) => return carry(welcomed, news).await,
+        // Only the gateway's word counts: by the clock of this device every certificate may have expired.
+        Err(failure) if failure.expired => match renew_expired(&config, &identity, &*network).await {
+            Ok(renewed) => {
+                // Without a listener there is nobody to tell.
+                let _ = news.send(News::Renewed(Arc::new(renewed))).await;
+                Failure::lost("the certificate had expired and was renewed")
+            }
+            Err(failure) => failure,
+        },
+        Err(failure) => failure,
+    };
+    // Without a listener there is nobody to tell.
+    let _ = news.send(News::Ended(failure)).await;
 }
 
 /// Runs a welcomed link to its end.
-pub(super) async fn carry((link, up): (Link, LinkUp), news: mpsc::Sender<News>) {
+pub(super) async fn carry((mut link, up): (Link, LinkUp), news: mpsc::Sender<News>) {
+    let renewed = link.renewal.welcomed(&up.welcome);
     if news.send(News::Up(Box::new(up))).await.is_err() {
         return;
+    }
+    if let Some(identity) = renewed {
+        // Without a listener, the closed order channel ends the loop.
+        let _ = news.send(News::Renewed(identity)).await;
     }
     if let Some(failure) = link.serve(&news).await {
         // Without a listener there is nobody to tell.
@@ -106,24 +128,32 @@ pub(super) async fn carry((link, up): (Link, LinkUp), news: mpsc::Sender<News>) 
 /// A connection that was welcomed. `head_start`: how long QUIC is tried before TCP.
 pub(super) async fn connect(
     config: &TunnelConfig,
-    identity: &DeviceIdentity,
+    identity: &Arc<DeviceIdentity>,
     network: &Arc<dyn Network>,
     head_start: Duration,
 ) -> Result<(Link, LinkUp), Failure> {
     let timing = &config.timing;
-    let tls =
-        tls::device(identity).and_then(ClientTls::try_from).map_err(|error| Failure::identity(&error))?;
-    let enrolled = std::slice::from_ref(&identity.gateway);
-    let gateways = if config.endpoints.is_empty() { enrolled } else { &config.endpoints };
-    let dial = Dial { gateways, tls, each: timing.connect_timeout, fallback: &config.fallback, head_start };
-    let Dialled { connection, gateway } = dial.run(&**network).await?;
-    let hello = timeout(timing.hello_timeout, hello(&connection, &config.agent)).await;
+    let tls = tls::device(identity, ALPN_MESH, &config.clock).and_then(ClientTls::try_from);
+    let tls = tls.map_err(|error| Failure::identity(&error))?;
+    let (gateways, each, fallback) = (config.gateways(identity), timing.connect_timeout, &config.fallback);
+    let Dialled { connection, gateway } =
+        Dial { gateways, tls, each, fallback, head_start }.run(&**network).await?;
+    let pinned = identity.pinned().iter().map(|pin| pin.to_vec().into()).collect();
+    let first = v1::Hello {
+        versions: PROTOCOL_VERSIONS.to_vec(),
+        features: Vec::new(),
+        agent: config.agent.clone(),
+        pinned,
+    };
+    let hello = timeout(timing.hello_timeout, hello(&connection, first)).await;
     let late = |_| Failure::unreachable(&gateway, "it finished the handshake and then did not answer");
     let (tx, rx, welcome) = hello.map_err(late)?.map_err(|error| match error {
         HelloError::Frame(error) => Failure::frame(&gateway, &error),
         HelloError::Refused(failure) => failure,
     })?;
 
+    let clock_offset_ms = offset_ms(&config.clock, welcome.server_time_ms);
+    let renewal = Renewal::new(identity.clone(), config.clock.clone(), clock_offset_ms.unwrap_or(0))?;
     let asked = Duration::from_millis(welcome.heartbeat_interval_ms);
     let asked = if asked.is_zero() { DEFAULT_HEARTBEAT } else { asked };
     let interval = timing.heartbeat.unwrap_or(asked).clamp(HEARTBEAT_BOUNDS.0, HEARTBEAT_BOUNDS.1);
@@ -140,9 +170,18 @@ pub(super) async fn connect(
         vitals: config.vitals.clone(),
         liveness: Liveness::new(interval, timing, Instant::now()),
         pings: Vec::new(),
+        renewal,
     };
     let handle = LinkHandle { connection, orders: orders_in, busy: busy_in };
-    Ok((link, LinkUp { handle, welcome: Arc::new(welcome), gateway }))
+    Ok((link, LinkUp { handle, welcome: Arc::new(welcome), gateway, clock_offset_ms }))
+}
+
+/// What the gateway's clock is ahead of ours, give or take the way here; absent when it did not say.
+fn offset_ms(clock: &WallClock, server_time_ms: u64) -> Option<i64> {
+    let ours = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ours = i64::try_from(ours.as_millis()).ok()?;
+    let theirs = i64::try_from(server_time_ms).ok().filter(|ms| *ms > 0)?;
+    theirs.checked_sub(ours)
 }
 
 /// The gateway may be down, and then everybody lost it; or only our path is, and then somebody who waits for an answer
@@ -165,12 +204,10 @@ impl From<FrameError> for HelloError {
 
 async fn hello(
     connection: &Connection,
-    agent: &str,
+    hello: v1::Hello,
 ) -> Result<(FrameWriter<SendHalf>, FrameReader<RecvHalf>, v1::Welcome), HelloError> {
     let stream = connection.open().await.map_err(FrameError::ConnectionLost)?;
     let (mut tx, mut rx) = RawStream::new(stream, None).with_kind(StreamKind::Control);
-    let hello =
-        v1::Hello { versions: PROTOCOL_VERSIONS.to_vec(), features: Vec::new(), agent: agent.to_owned() };
     let written = tx.write(&v1::ControlUp { message: Some(Up::Hello(hello)) }).await;
     if let Err(error) = written {
         // Why it could not be written is in what the gateway said last, if it said anything.
@@ -217,6 +254,7 @@ pub(super) struct Link {
     vitals: watch::Receiver<Option<v1::Vitals>>,
     liveness: Liveness,
     pings: Vec<(u64, oneshot::Sender<Duration>)>,
+    renewal: Renewal,
 }
 
 impl Link {
@@ -240,6 +278,7 @@ impl Link {
                     }
                     None => return None,
                 },
+                () = sleep_until(self.renewal.at()) => self.renew(news).await,
                 // A stream was opened or ended: the pace may change.
                 Ok(()) = self.busy.changed() => Ok(()),
                 () = sleep_until(at) => match due {
@@ -267,6 +306,14 @@ impl Link {
                 None => return Ok(()),
             },
             Some(Down::Ping(ping)) => return self.send(Up::Pong(v1::Pong { seq: ping.seq })).await,
+            Some(Down::Renewed(renewed)) => match self.renewal.take(renewed) {
+                Ok(Some(identity)) => News::Renewed(identity),
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(gateway = self.gateway, %error, "the certificate was not renewed");
+                    News::NotRenewed(error.to_string())
+                }
+            },
             Some(Down::Prewarm(prewarm)) => News::Prewarm(prewarm.adapter),
             Some(Down::Drain(drain)) => News::Drain(Duration::from_millis(drain.within_ms).min(MAX_DRAIN)),
             Some(Down::Problem(problem)) => return Err(Failure::problem(&problem)),
@@ -297,6 +344,23 @@ impl Link {
         match self.liveness.saturated() {
             Some(seq) => Ok(seq),
             None => self.beat(false).await,
+        }
+    }
+
+    /// Asks for another certificate, when it is time. A key that cannot be made is no reason to give a connection up.
+    async fn renew(&mut self, news: &mpsc::Sender<News>) -> Result<(), Failure> {
+        match self.renewal.ask() {
+            Ok(Some(renew)) => {
+                tracing::info!(gateway = self.gateway, "asking for another certificate");
+                self.send(Up::Renew(renew)).await
+            }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "the certificate was not renewed");
+                // Without a listener, the closed order channel ends the loop.
+                let _ = news.send(News::NotRenewed(error.to_string())).await;
+                Ok(())
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod netlink;
 mod network_change;
 mod proxy;
 mod race;
+mod renewal;
 mod seek;
 mod state;
 mod status;
@@ -31,6 +32,8 @@ use failure::{Failure, Verdict};
 use synesis_proto::mesh::v1;
 use tokio::sync::watch;
 
+use crate::identity::{DeviceIdentity, WallClock};
+
 /// What a tunnel is made with.
 #[derive(Debug, Clone)]
 pub struct TunnelConfig {
@@ -44,6 +47,8 @@ pub struct TunnelConfig {
     pub fallback: Fallback,
     /// Timeouts and intervals.
     pub timing: Timing,
+    /// What certificates are judged by; it may be wrong.
+    pub clock: WallClock,
 }
 
 impl TunnelConfig {
@@ -55,7 +60,12 @@ impl TunnelConfig {
             endpoints: Vec::new(),
             fallback: Fallback::default(),
             timing: Timing::default(),
+            clock: WallClock::system(),
         }
+    }
+
+    fn gateways<'a>(&'a self, identity: &'a DeviceIdentity) -> &'a [String] {
+        if self.endpoints.is_empty() { std::slice::from_ref(&identity.gateway) } else { &self.endpoints }
     }
 }
 

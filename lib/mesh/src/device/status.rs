@@ -70,6 +70,11 @@ pub struct TunnelStatus {
     pub retry_at: Option<Instant>,
     /// What the gateway said when it let this device in, while it is connected.
     pub welcome: Option<Arc<v1::Welcome>>,
+    /// What the gateway's clock was ahead of this device's when it let it in, while it is connected. A guess: nothing
+    /// that has to be safe may rest on it.
+    pub clock_offset_ms: Option<i64>,
+    /// Why the certificate could not be renewed, although it is time, while it is connected.
+    pub renewal: Option<String>,
 }
 
 impl TunnelStatus {
@@ -85,6 +90,8 @@ impl TunnelStatus {
             next_step: None,
             retry_at: None,
             welcome: None,
+            clock_offset_ms: None,
+            renewal: None,
         }
     }
 }

@@ -43,6 +43,7 @@ pub(super) struct Control {
     rx: FrameReader<RecvHalf>,
     orders: mpsc::Receiver<Box<Down>>,
     report: watch::Sender<DeviceReport>,
+    renewals: mpsc::Sender<Vec<u8>>,
     tally: Arc<Tally>,
     interval: Duration,
     last_beat: Option<Instant>,
@@ -55,10 +56,10 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(
         connection: Connection,
-        tx: FrameWriter<SendHalf>,
-        rx: FrameReader<RecvHalf>,
+        (tx, rx): (FrameWriter<SendHalf>, FrameReader<RecvHalf>),
         orders: mpsc::Receiver<Box<Down>>,
         report: watch::Sender<DeviceReport>,
+        renewals: mpsc::Sender<Vec<u8>>,
         heartbeat_ms: u64,
         tally: Arc<Tally>,
     ) -> Self {
@@ -73,6 +74,7 @@ impl Control {
             rx,
             orders,
             report,
+            renewals,
             tally,
             interval,
             last_beat: None,
@@ -136,6 +138,11 @@ impl Control {
             Some(Up::Goodbye(goodbye)) => {
                 tracing::debug!(reason = goodbye.reason, "device moves");
                 Err(End::Goodbye)
+            }
+            Some(Up::Renew(renew)) => {
+                // One at a time: a device that asks again before it was answered waits for that answer.
+                let _ = self.renewals.try_send(renew.csr_der.to_vec());
+                Ok(())
             }
             Some(Up::Hello(_)) => Err(End::Fault(ErrorCode::BadFrame, "a second hello".to_owned())),
             // A message of a newer version: it must not harm.

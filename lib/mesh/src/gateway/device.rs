@@ -10,7 +10,7 @@ use synesis_proto::mesh::v1::control_up::Message as Up;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{STEP_TIMEOUT, Session, Tally};
+use super::{PeerCertificate, STEP_TIMEOUT, Session, Tally};
 use crate::carrier::{Connection, ConnectionLost};
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, StreamKind, negotiate_version};
@@ -56,15 +56,15 @@ impl HelloError {
 #[derive(Debug)]
 pub struct DeviceConnection {
     connection: Connection,
-    device_id: Uuid,
+    certificate: PeerCertificate,
     control: Option<(FrameWriter<SendHalf>, FrameReader<RecvHalf>)>,
     version: u32,
     tally: Arc<Tally>,
 }
 
 impl DeviceConnection {
-    pub(super) fn new(connection: Connection, device_id: Uuid) -> Self {
-        Self { connection, device_id, control: None, version: 0, tally: Arc::default() }
+    pub(super) fn new(connection: Connection, certificate: PeerCertificate) -> Self {
+        Self { connection, certificate, control: None, version: 0, tally: Arc::default() }
     }
 
     /// Counts into `tally` from now on.
@@ -75,7 +75,12 @@ impl DeviceConnection {
 
     /// The device named in the certificate.
     pub fn device_id(&self) -> Uuid {
-        self.device_id
+        self.certificate.device_id
+    }
+
+    /// What the device proved itself with.
+    pub fn certificate(&self) -> &PeerCertificate {
+        &self.certificate
     }
 
     /// Where the device is.
@@ -122,7 +127,7 @@ impl DeviceConnection {
         let interval = welcome.heartbeat_interval_ms;
         let message = v1::ControlDown { message: Some(Down::Welcome(welcome)) };
         timeout(STEP_TIMEOUT, tx.write(&message)).await.map_err(|_| HelloError::TimedOut)??;
-        Ok(Session::start(self.connection, self.device_id, tx, rx, interval, self.tally))
+        Ok(Session::start(self.connection, self.certificate.device_id, tx, rx, interval, self.tally))
     }
 
     /// Turns the device away with a problem, which can say when to come back. A close alone could not.

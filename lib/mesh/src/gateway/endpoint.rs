@@ -13,11 +13,11 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::tcp::TcpDoor;
-use super::{DeviceConnection, EnrollConnection, STEP_TIMEOUT};
+use super::{Dates, DeviceConnection, EnrollConnection, PeerCertificate, STEP_TIMEOUT};
 use crate::carrier::{Connection, ConnectionLost};
-use crate::identity::{DeviceKey, DeviceName, IdentityError, NameError, TrustDomain, certificates_from_pem};
+use crate::identity::{DeviceKey, IdentityError, TrustDomain, WallClock, certificates_from_pem};
 use crate::kind::{ALPN_ENROLL, ALPN_MESH, ErrorCode};
-use crate::tls::{self, ServerTls};
+use crate::tls::{self, CertificateFault, ServerTls, alert};
 use crate::transport;
 
 /// What a gateway proves itself with, and whom it lets in.
@@ -26,10 +26,14 @@ pub struct GatewayTls {
     pub chain_pem: String,
     /// The private key of that certificate (PKCS#8 PEM).
     pub key_pem: Zeroizing<String>,
+    /// Further certificates with their keys (PEM), second best first: for devices that do not trust the CA of the first.
+    pub also: Vec<(String, Zeroizing<String>)>,
     /// The CAs that sign device certificates (PEM, one or more).
     pub device_ca_pem: String,
     /// Certificates of other realms are refused, even from the same CA.
     pub trust_domain: TrustDomain,
+    /// How dates are judged.
+    pub dates: Dates,
     /// 32 secret bytes that survive restarts: with them, devices notice a restarted gateway within seconds. Without,
     /// they are random.
     pub reset_seed: Option<Zeroizing<[u8; 32]>>,
@@ -75,15 +79,21 @@ pub enum HandshakeError {
     /// Not finished in time.
     #[error("the handshake was not finished in time")]
     TimedOut,
-    /// The handshake failed, a refused certificate included.
+    /// The handshake failed.
     #[error("the handshake failed")]
     Failed(#[source] ConnectionLost),
+    /// The device's certificate was refused in the handshake.
+    #[error("the device's certificate was refused: {0}")]
+    Certificate(CertificateFault),
+    /// The device's certificate is past its end, but not past the grace: the device may renew it.
+    #[error("the device's certificate has expired")]
+    Expired(Box<PeerCertificate>),
     /// The mesh protocol without a client certificate.
     #[error("the device showed no certificate")]
     NoCertificate,
-    /// A certificate that names no device.
+    /// A certificate that cannot be read.
     #[error(transparent)]
-    Name(#[from] NameError),
+    Identity(#[from] IdentityError),
     /// Neither of our protocols.
     #[error("no protocol in common")]
     Protocol,
@@ -95,6 +105,7 @@ pub struct GatewayEndpoint {
     endpoint: quinn::Endpoint,
     tcp: Option<Arc<TcpDoor>>,
     trust_domain: TrustDomain,
+    clock: WallClock,
 }
 
 impl GatewayEndpoint {
@@ -117,15 +128,11 @@ impl GatewayEndpoint {
         number: Option<u16>,
     ) -> Result<Self, BindError> {
         let unavailable = |source| BindError::Socket { protocol: "UDP", address, source };
-        let server = server_config(tls)?;
+        let server = server_config(crypto(tls)?.quic);
         let config = transport::gateway_endpoint(tls.reset_seed.as_deref(), number)?;
         let socket = transport::udp_socket(address).map_err(unavailable)?;
         let endpoint = quinn::Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime));
-        Ok(Self {
-            endpoint: endpoint.map_err(unavailable)?,
-            tcp: None,
-            trust_domain: tls.trust_domain.clone(),
-        })
+        Ok(Self::of(endpoint.map_err(unavailable)?, tls))
     }
 
     /// Listens on a TCP address, too; port 0 picks one. Must be called inside a tokio runtime.
@@ -144,8 +151,13 @@ impl GatewayEndpoint {
     /// Serves on an endpoint somebody else made: tests run it on an in-memory network.
     #[cfg(test)]
     pub(crate) fn over(endpoint: quinn::Endpoint, tls: &GatewayTls) -> Result<Self, BindError> {
-        endpoint.set_server_config(Some(server_config(tls)?));
-        Ok(Self { endpoint, tcp: None, trust_domain: tls.trust_domain.clone() })
+        endpoint.set_server_config(Some(server_config(crypto(tls)?.quic)));
+        Ok(Self::of(endpoint, tls))
+    }
+
+    fn of(endpoint: quinn::Endpoint, tls: &GatewayTls) -> Self {
+        let (trust_domain, clock) = (tls.trust_domain.clone(), tls.dates.clock.clone());
+        Self { endpoint, tcp: None, trust_domain, clock }
     }
 
     /// Proves itself with another certificate, or lets in devices of other CAs, from the next handshake on. The sockets,
@@ -154,10 +166,10 @@ impl GatewayEndpoint {
     /// # Errors
     /// When the certificates are unusable; then nothing has changed.
     pub fn renew_tls(&self, tls: &GatewayTls) -> Result<(), BindError> {
-        let crypto = crypto(tls)?;
-        self.endpoint.set_server_config(Some(quic_config(crypto.quic)));
+        let ServerTls { quic, tcp } = crypto(tls)?;
+        self.endpoint.set_server_config(Some(server_config(quic)));
         if let Some(door) = &self.tcp {
-            door.renew_tls(crypto.tcp);
+            door.renew_tls(tcp);
         }
         Ok(())
     }
@@ -187,7 +199,8 @@ impl GatewayEndpoint {
             incoming = self.endpoint.accept() => incoming.map(Knock::Quic),
             knock = tcp => knock,
         };
-        Some(Incoming { inner: inner?, trust_domain: self.trust_domain.clone() })
+        let (trust_domain, clock) = (self.trust_domain.clone(), self.clock.clone());
+        Some(Incoming { inner: inner?, trust_domain, clock })
     }
 
     /// Connections that are open, handshakes under way among them.
@@ -213,17 +226,18 @@ impl GatewayEndpoint {
 }
 
 fn crypto(tls: &GatewayTls) -> Result<ServerTls, BindError> {
-    let chain = certificates_from_pem(tls.chain_pem.as_bytes())?;
-    let key = DeviceKey::from_pem(&tls.key_pem)?;
+    let pair = |chain: &str, key: &str| -> Result<_, BindError> {
+        Ok((certificates_from_pem(chain.as_bytes())?, DeviceKey::from_pem(key)?))
+    };
+    let mut certificates = vec![pair(&tls.chain_pem, &tls.key_pem)?];
+    for (chain, key) in &tls.also {
+        certificates.push(pair(chain, key)?);
+    }
     let device_ca = certificates_from_pem(tls.device_ca_pem.as_bytes())?;
-    Ok(tls::gateway(chain, &key, &device_ca, tls.trust_domain.clone())?.try_into()?)
+    Ok(tls::gateway(certificates, &device_ca, tls.trust_domain.clone(), &tls.dates)?.try_into()?)
 }
 
-fn server_config(tls: &GatewayTls) -> Result<ServerConfig, BindError> {
-    Ok(quic_config(crypto(tls)?.quic))
-}
-
-fn quic_config(crypto: Arc<QuicServerConfig>) -> ServerConfig {
+fn server_config(crypto: Arc<QuicServerConfig>) -> ServerConfig {
     let mut config = ServerConfig::with_crypto(crypto);
     config
         .transport_config(transport::gateway())
@@ -238,6 +252,7 @@ fn quic_config(crypto: Arc<QuicServerConfig>) -> ServerConfig {
 pub struct Incoming {
     inner: Knock,
     trust_domain: TrustDomain,
+    clock: WallClock,
 }
 
 #[derive(Debug)]
@@ -260,7 +275,7 @@ pub(super) struct Peer {
 /// A peer after its handshake.
 #[derive(Debug)]
 pub enum Accepted {
-    /// Somebody with a token.
+    /// Somebody with a token, or with a certificate to renew.
     Enroll(EnrollConnection),
     /// A device with a certificate of ours.
     Device(DeviceConnection),
@@ -287,7 +302,7 @@ impl Incoming {
     /// Has the peer prove that it receives at its address, for which nothing needs to be remembered here; it then comes
     /// in again. Returns a peer that has proven it already.
     pub fn retry(self) -> Option<Self> {
-        let Self { inner, trust_domain } = self;
+        let Self { inner, trust_domain, clock } = self;
         let proven = match inner {
             Knock::Quic(incoming) if !incoming.remote_address_validated() => {
                 incoming.retry().err().map(|error| Knock::Quic(error.into_incoming()))
@@ -295,7 +310,7 @@ impl Incoming {
             // Who finishes a TCP handshake receives at its address.
             proven => Some(proven),
         };
-        proven.map(|inner| Self { inner, trust_domain })
+        proven.map(|inner| Self { inner, trust_domain, clock })
     }
 
     /// Turns the peer away without a handshake.
@@ -309,19 +324,31 @@ impl Incoming {
     /// Runs the handshake, for ten seconds at most, and sorts the peer by protocol.
     ///
     /// # Errors
-    /// When it fails or takes too long; a device without a certificate is turned away with
-    /// [`ErrorCode::UnknownDevice`].
+    /// When it fails or takes too long. A device without a certificate is turned away with
+    /// [`ErrorCode::UnknownDevice`], one with an expired certificate with [`ErrorCode::CertificateExpired`], unless it
+    /// came to renew it.
     pub async fn handshake(self) -> Result<Accepted, HandshakeError> {
         let Peer { connection, protocol, leaf } = self.inner.handshake().await?;
-        match protocol.as_deref() {
-            Some(ALPN_ENROLL) => Ok(Accepted::Enroll(EnrollConnection::new(connection))),
-            Some(ALPN_MESH) => match device_name(leaf, &self.trust_domain) {
-                Ok(name) => Ok(Accepted::Device(DeviceConnection::new(connection, name.device_id))),
-                Err(error) => {
-                    connection.close(ErrorCode::UnknownDevice, &error.to_string());
-                    Err(error)
-                }
-            },
+        let refuse = |code: ErrorCode, error: HandshakeError| {
+            connection.close(code, &error.to_string());
+            Err(error)
+        };
+        let certificate = leaf.map(|leaf| PeerCertificate::read(&leaf, &self.trust_domain)).transpose();
+        let certificate = match certificate {
+            Ok(certificate) => certificate,
+            Err(error) => return refuse(ErrorCode::UnknownDevice, error.into()),
+        };
+        match (protocol.as_deref(), certificate) {
+            (Some(ALPN_ENROLL), certificate) => {
+                Ok(Accepted::Enroll(EnrollConnection::new(connection, certificate)))
+            }
+            (Some(ALPN_MESH), None) => refuse(ErrorCode::UnknownDevice, HandshakeError::NoCertificate),
+            (Some(ALPN_MESH), Some(certificate)) if certificate.until < self.clock.now() => {
+                refuse(ErrorCode::CertificateExpired, HandshakeError::Expired(Box::new(certificate)))
+            }
+            (Some(ALPN_MESH), Some(certificate)) => {
+                Ok(Accepted::Device(DeviceConnection::new(connection, certificate)))
+            }
             _ => {
                 connection.leave("no protocol in common");
                 Err(HandshakeError::Protocol)
@@ -334,7 +361,6 @@ impl Knock {
     async fn handshake(self) -> Result<Peer, HandshakeError> {
         match self {
             Self::Quic(incoming) => {
-                let failed = |error: quinn::ConnectionError| HandshakeError::Failed(error.into());
                 let connecting = incoming.accept().map_err(failed)?;
                 let connected =
                     timeout(STEP_TIMEOUT, connecting).await.map_err(|_| HandshakeError::TimedOut)?;
@@ -344,7 +370,11 @@ impl Knock {
                 let shaken = timeout(STEP_TIMEOUT, door.handshake(stream, remote)).await;
                 match shaken.map_err(|_| HandshakeError::TimedOut)? {
                     Ok(peer) => Ok(peer),
-                    Err(refused) => Err(HandshakeError::Failed(refused.farewell().await)),
+                    Err(refused) => {
+                        let fault = refused.fault;
+                        let lost = refused.farewell().await;
+                        Err(fault.map_or(HandshakeError::Failed(lost), HandshakeError::Certificate))
+                    }
                 }
             }
         }
@@ -364,11 +394,14 @@ impl Peer {
     }
 }
 
-fn device_name(
-    leaf: Option<CertificateDer<'static>>,
-    ours: &TrustDomain,
-) -> Result<DeviceName, HandshakeError> {
-    Ok(DeviceName::in_domain(&leaf.ok_or(HandshakeError::NoCertificate)?, ours)?)
+fn failed(error: quinn::ConnectionError) -> HandshakeError {
+    let refused = match &error {
+        quinn::ConnectionError::TransportError(error) => {
+            alert(error.code).and_then(CertificateFault::from_alert)
+        }
+        _ => None,
+    };
+    refused.map_or_else(|| HandshakeError::Failed(error.into()), HandshakeError::Certificate)
 }
 
 #[cfg(test)]
@@ -390,9 +423,11 @@ mod tests {
         let tls = GatewayTls {
             chain_pem: server.chain_pem,
             key_pem: server.key_pem,
+            also: Vec::new(),
             device_ca_pem: device_ca.certificate_pem(),
             trust_domain: trust_domain.clone(),
             reset_seed: None,
+            dates: Dates::default(),
         };
         let endpoint = GatewayEndpoint::bind(&tls, ([127, 0, 0, 1], 0).into()).unwrap();
         let (key, device_id) = (DeviceKey::generate().unwrap(), Uuid::from_u128(1));

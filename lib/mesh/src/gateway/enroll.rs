@@ -1,4 +1,4 @@
-//! One enrolment: a request with a token comes in, an answer goes out, the connection ends.
+//! One enrolment or late renewal: a request comes in, an answer goes out, the connection ends.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use synesis_proto::mesh::v1;
 use tokio::time::timeout;
 
-use super::{HelloError, STEP_TIMEOUT};
+use super::{HelloError, PeerCertificate, STEP_TIMEOUT};
 use crate::carrier::Connection;
 use crate::frame::{FrameError, FrameReader, FrameWriter};
 use crate::kind::{ErrorCode, MAX_ENROLL_FRAME};
@@ -15,16 +15,23 @@ use crate::stream::{RawStream, RecvHalf, SendHalf};
 /// How long an answered device may take to hang up.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// A peer that wants to become a device. Not authenticated: the token in its request is all it has.
+/// A peer that wants to become a device, with nothing but the token in its request; or a device whose certificate has
+/// expired.
 #[derive(Debug)]
 pub struct EnrollConnection {
     connection: Connection,
+    certificate: Option<PeerCertificate>,
     stream: Option<(FrameWriter<SendHalf>, FrameReader<RecvHalf>)>,
 }
 
 impl EnrollConnection {
-    pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, stream: None }
+    pub(super) fn new(connection: Connection, certificate: Option<PeerCertificate>) -> Self {
+        Self { connection, certificate, stream: None }
+    }
+
+    /// What the peer proved itself with, if it did: it may be renewed (`EnrollRequest.renew`), even when it has expired.
+    pub fn certificate(&self) -> Option<&PeerCertificate> {
+        self.certificate.as_ref()
     }
 
     /// Where the peer is.

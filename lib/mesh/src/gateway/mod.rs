@@ -2,6 +2,7 @@
 //! ([`EnrollConnection`]), and a device's session after its handshake ([`DeviceConnection`], [`Session`]).
 
 mod control;
+mod dates;
 mod device;
 mod endpoint;
 mod enroll;
@@ -9,10 +10,11 @@ mod session;
 mod tally;
 mod tcp;
 
+pub use dates::{Dates, PeerCertificate};
 pub use device::{DeviceConnection, HelloError};
 pub use endpoint::{Accepted, BindError, GatewayEndpoint, GatewayTls, HandshakeError, Incoming};
 pub use enroll::EnrollConnection;
-pub use session::{DeviceReport, Session, SessionError};
+pub use session::{DeviceReport, Renewing, Session, SessionError};
 pub use tally::{Counter, Histogram, Tally};
 
 use std::time::Duration;

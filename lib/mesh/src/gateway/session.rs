@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use synesis_proto::mesh::v1;
 use synesis_proto::mesh::v1::control_down::Message as Down;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -47,6 +48,24 @@ pub struct DeviceReport {
 #[error("the session is over")]
 pub struct SessionError;
 
+/// A device asks for a certificate for this new key. Dropping it leaves the device without an answer: it asks again later.
+#[derive(Debug)]
+pub struct Renewing {
+    /// Its signing request. The device is the session's, whatever the request says.
+    pub csr_der: Vec<u8>,
+    commands: mpsc::Sender<Box<Down>>,
+}
+
+impl Renewing {
+    /// Sends the new certificate, or why there is none.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn answer(self, renewed: v1::Renewed) -> Result<(), SessionError> {
+        self.commands.send(Box::new(Down::Renewed(renewed))).await.map_err(|_| SessionError)
+    }
+}
+
 /// A welcomed device. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Session {
@@ -54,6 +73,7 @@ pub struct Session {
     device_id: Uuid,
     // Boxed: a channel makes room for 32 of its items at once, and an idle session would hold that for nothing.
     work: Mutex<mpsc::Receiver<Box<WorkStream>>>,
+    renewals: Mutex<mpsc::Receiver<Vec<u8>>>,
     commands: mpsc::Sender<Box<Down>>,
     reports: watch::Receiver<DeviceReport>,
     _tasks: JoinSet<()>,
@@ -71,11 +91,21 @@ impl Session {
         let (commands, orders) = mpsc::channel(COMMANDS);
         let (report, reports) = watch::channel(DeviceReport::default());
         let (work_in, work) = mpsc::channel(MAX_WORK_STREAMS as usize);
+        let (renewals_in, renewals) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
-        let control = Control::new(connection.clone(), tx, rx, orders, report, heartbeat_ms, tally.clone());
+        let control = Control::new(
+            connection.clone(),
+            (tx, rx),
+            orders,
+            report,
+            renewals_in,
+            heartbeat_ms,
+            tally.clone(),
+        );
         tasks.spawn(control.run());
         tasks.spawn(take_work(connection.clone(), work_in, tally));
-        Self { connection, device_id, work: Mutex::new(work), commands, reports, _tasks: tasks }
+        let (work, renewals) = (Mutex::new(work), Mutex::new(renewals));
+        Self { connection, device_id, work, renewals, commands, reports, _tasks: tasks }
     }
 
     /// The device.
@@ -102,6 +132,20 @@ impl Session {
     /// with a bad header have been refused already.
     pub async fn work(&self) -> Option<WorkStream> {
         self.work.lock().await.recv().await.map(|stream| *stream)
+    }
+
+    /// The device's next wish for a certificate, or `None` when the connection is over. Cancel safe.
+    pub async fn renewal(&self) -> Option<Renewing> {
+        let csr_der = self.renewals.lock().await.recv().await?;
+        Some(Renewing { csr_der, commands: self.commands.clone() })
+    }
+
+    /// Tells the device which server CAs there are now, and which no longer; it need not have asked.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn trust(&self, server_ca: Vec<Bytes>, retired: Vec<Bytes>) -> Result<(), SessionError> {
+        self.send(Down::Renewed(v1::Renewed { server_ca, retired, ..v1::Renewed::default() })).await
     }
 
     /// What is known about the device; the newest value.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::endpoint::Peer;
 use crate::carrier::{Connection, ConnectionLost, Leash, Muxed, Side};
+use crate::tls::CertificateFault;
 use crate::transport;
 
 /// After a failed accept (no file descriptor is free, as a rule): the first wait, and the longest.
@@ -80,11 +81,13 @@ impl TcpDoor {
 
     /// TLS, and the streams on it. The caller bounds the time.
     pub(super) async fn handshake(&self, stream: TcpStream, remote: SocketAddr) -> Result<Peer, Refused> {
-        let untuned = |error: io::Error| Refused { cause: ConnectionLost::from(&error), stream: None };
+        let untuned =
+            |error: io::Error| Refused { cause: ConnectionLost::from(&error), fault: None, stream: None };
         transport::tune_tcp(&stream).map_err(untuned)?;
         let acceptor = TlsAcceptor::from(lock(&self.tls).clone());
         let tls = acceptor.accept(stream).into_fallible().await.map_err(|(error, stream)| Refused {
             cause: ConnectionLost::from(&error),
+            fault: CertificateFault::of(&error),
             stream: Some(stream),
         })?;
         let session = tls.get_ref().1;
@@ -126,6 +129,8 @@ impl TcpDoor {
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) cause: ConnectionLost,
+    /// What is wrong with the peer's certificate, if that is it.
+    pub(super) fault: Option<CertificateFault>,
     stream: Option<TcpStream>,
 }
 

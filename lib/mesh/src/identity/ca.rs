@@ -19,7 +19,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::name::single_uri;
-use super::{DeviceKey, DeviceName, GATEWAY_SERVER_NAME, IdentityError, TrustDomain};
+use super::{
+    DeviceKey, DeviceName, Fingerprint, GATEWAY_SERVER_NAME, IdentityError, TrustDomain, fingerprint,
+};
 
 /// A device certificate is renewed long before this.
 const DEVICE_DAYS: i64 = 365;
@@ -73,11 +75,29 @@ impl Ca {
     /// # Errors
     /// When there is no randomness.
     pub fn generate(kind: CaKind, trust_domain: &TrustDomain) -> Result<Self, IdentityError> {
+        Self::generate_at(kind, trust_domain, SystemTime::now())
+    }
+
+    /// The same, made at another time.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn generate_at(
+        kind: CaKind,
+        trust_domain: &TrustDomain,
+        now: SystemTime,
+    ) -> Result<Self, IdentityError> {
         let what = match kind {
             CaKind::Server => "gateway CA",
             CaKind::Device => "device CA",
         };
-        let mut params = parameters(&format!("Synesis {what} {trust_domain}"), CA_DAYS)?;
+        let mut params = parameters("", CA_DAYS, now)?;
+        // Each CA has a name of its own: a device tells gateways by their names which it trusts.
+        let serial = params.serial_number.as_ref().map(|serial| hex::encode(serial.to_bytes()));
+        let number = serial.as_deref().and_then(|hex| hex.get(..8)).unwrap_or_default();
+        let name = format!("Synesis {what} {trust_domain} {number}");
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.subject_alt_names = vec![uri(&trust_domain.uri())?];
@@ -117,6 +137,24 @@ impl Ca {
         self.key.to_pem()
     }
 
+    /// What the certificate is called where it does not travel itself.
+    pub fn fingerprint(&self) -> Fingerprint {
+        fingerprint(&self.certificate)
+    }
+
+    /// When the CA itself ends.
+    ///
+    /// # Errors
+    /// Never for a CA that was made by this type.
+    pub fn not_after(&self) -> Result<SystemTime, IdentityError> {
+        end_of(&self.certificate)
+    }
+
+    /// The certificate in DER.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
     /// The realm this CA signs for.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
@@ -128,6 +166,19 @@ impl Ca {
     /// # Errors
     /// [`IdentityError::Csr`] when the request is not a correctly signed one for a P-256 key.
     pub fn sign_device_csr(&self, csr_der: &[u8], device_id: Uuid) -> Result<Issued, IdentityError> {
+        self.sign_device_csr_at(csr_der, device_id, SystemTime::now())
+    }
+
+    /// The same, signed at another time.
+    ///
+    /// # Errors
+    /// As [`Self::sign_device_csr`].
+    pub fn sign_device_csr_at(
+        &self,
+        csr_der: &[u8],
+        device_id: Uuid,
+        now: SystemTime,
+    ) -> Result<Issued, IdentityError> {
         if csr_der.len() > MAX_CSR {
             return Err(IdentityError::Csr(format!("{} bytes are too many", csr_der.len())));
         }
@@ -137,7 +188,7 @@ impl Ca {
             return Err(IdentityError::Csr("the key is not a P-256 key".into()));
         }
         let name = DeviceName { trust_domain: self.trust_domain.clone(), device_id };
-        let mut params = parameters(&format!("device-{device_id}"), DEVICE_DAYS)?;
+        let mut params = parameters(&format!("device-{device_id}"), DEVICE_DAYS, now)?;
         params.subject_alt_names = vec![uri(&name.to_string())?];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params, &request.public_key)
@@ -149,7 +200,19 @@ impl Ca {
     /// # Errors
     /// When a name is not a host name.
     pub fn issue_server(&self, names: &[String]) -> Result<ServerCertificate, IdentityError> {
-        let mut params = parameters(GATEWAY_SERVER_NAME, SERVER_DAYS)?;
+        self.issue_server_at(names, SystemTime::now())
+    }
+
+    /// The same, issued at another time.
+    ///
+    /// # Errors
+    /// When a name is not a host name.
+    pub fn issue_server_at(
+        &self,
+        names: &[String],
+        now: SystemTime,
+    ) -> Result<ServerCertificate, IdentityError> {
+        let mut params = parameters(GATEWAY_SERVER_NAME, SERVER_DAYS, now)?;
         for name in std::iter::once(GATEWAY_SERVER_NAME).chain(names.iter().map(String::as_str)) {
             let name = name.try_into().map_err(IdentityError::Sign)?;
             params.subject_alt_names.push(SanType::DnsName(name));
@@ -186,8 +249,8 @@ impl fmt::Debug for ServerCertificate {
 }
 
 /// What all our certificates have in common.
-fn parameters(common_name: &str, days: i64) -> Result<CertificateParams, IdentityError> {
-    let now = OffsetDateTime::now_utc();
+fn parameters(common_name: &str, days: i64, now: SystemTime) -> Result<CertificateParams, IdentityError> {
+    let now = OffsetDateTime::from(now);
     let mut serial = [0; 16];
     getrandom::fill(&mut serial).map_err(IdentityError::Random)?;
     // Positive and of full length, as RFC 5280 wants it.
@@ -224,7 +287,10 @@ pub(super) fn end_of(certificate: &CertificateDer<'_>) -> Result<SystemTime, Ide
 }
 
 /// Every `CERTIFICATE` block of a PEM text; at least one, each of which parses.
-pub(crate) fn certificates_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+///
+/// # Errors
+/// When there is none, or one that does not parse.
+pub fn certificates_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let unusable = |why: String| IdentityError::CertificatePem(why);
     let mut found = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(pem) {

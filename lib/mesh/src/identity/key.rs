@@ -13,6 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::IdentityError;
 
 /// A P-256 private key. Its bytes exist here and, while TLS uses it, inside the crypto library.
+#[derive(Clone)]
 pub struct DeviceKey {
     pkcs8: Zeroizing<Vec<u8>>,
 }

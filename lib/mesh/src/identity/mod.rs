@@ -2,16 +2,19 @@
 //! chains to a CA that devices pin; device certificates chain to another CA that only the gateway holds.
 
 mod ca;
+mod clock;
 mod key;
 mod name;
 mod store;
+mod trust;
+mod validity;
 
-pub use ca::{Ca, CaKind, Issued, ServerCertificate};
+pub use ca::{Ca, CaKind, Issued, ServerCertificate, certificates_from_pem};
+pub use clock::WallClock;
 pub use key::DeviceKey;
 pub use name::{DeviceName, NameError, TrustDomain};
 pub use store::DeviceIdentity;
-
-pub(crate) use ca::certificates_from_pem;
+pub use validity::{Fingerprint, Validity, fingerprint};
 
 use std::io;
 use std::path::PathBuf;

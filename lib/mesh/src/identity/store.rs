@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::ca::{certificates_from_pem, end_of, public_key_of, to_pem};
-use super::{DeviceKey, DeviceName, IdentityError, ReceiptKey, TrustDomain};
+use super::ca::{certificates_from_pem, public_key_of, to_pem};
+use super::{DeviceKey, DeviceName, IdentityError, ReceiptKey, TrustDomain, Validity};
 
 const IDENTITY_FILE: &str = "identity.json";
 const FORMAT: u32 = 1;
 
 /// An enrolled device: its name, its key and certificate, and whom it trusts.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DeviceIdentity {
     /// The device's id, chosen by the gateway.
     pub device_id: Uuid,
@@ -85,8 +85,16 @@ impl DeviceIdentity {
     /// # Errors
     /// When the certificate does not parse.
     pub fn not_after(&self) -> Result<SystemTime, IdentityError> {
+        Ok(self.validity()?.until)
+    }
+
+    /// The certificate's life.
+    ///
+    /// # Errors
+    /// When the certificate does not parse.
+    pub fn validity(&self) -> Result<Validity, IdentityError> {
         let leaf = self.chain.first();
-        end_of(leaf.ok_or_else(|| IdentityError::CertificatePem("the chain is empty".into()))?)
+        Validity::of(leaf.ok_or_else(|| IdentityError::CertificatePem("the chain is empty".into()))?)
     }
 
     /// Stores this identity in `dir` (made with mode 0700 if absent), replacing another. Durable when it returns.

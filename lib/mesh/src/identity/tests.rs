@@ -9,11 +9,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
 
-fn domain() -> TrustDomain {
+pub(super) fn domain() -> TrustDomain {
     "example.org".parse().unwrap()
 }
 
-fn identity() -> DeviceIdentity {
+pub(super) fn identity() -> DeviceIdentity {
     let device_ca = Ca::generate(CaKind::Device, &domain()).unwrap();
     let server_ca = Ca::generate(CaKind::Server, &domain()).unwrap();
     let key = DeviceKey::generate().unwrap();
@@ -117,6 +117,46 @@ fn a_second_identity_replaces_the_first_and_its_key() {
     second.save(dir.path()).unwrap();
     assert_eq!(DeviceIdentity::load(dir.path()).unwrap().unwrap().device_id, second.device_id);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "identity.json and one key");
+}
+
+#[test]
+fn a_power_cut_while_a_renewed_identity_is_stored_leaves_the_former_or_the_new_one() {
+    let files = |dir: &std::path::Path| {
+        let all = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        all.map(|path| (path.clone(), fs::read(path).unwrap())).collect::<Vec<_>>()
+    };
+    let (former, renewed) = (identity(), identity());
+    let dir = tempfile::tempdir().unwrap();
+    former.save(dir.path()).unwrap();
+    let before = files(dir.path());
+    renewed.save(dir.path()).unwrap();
+    let after = files(dir.path());
+    let is_key = |path: &std::path::Path| path.extension().is_some_and(|extension| extension == "key");
+    let new_key = after.iter().find(|(path, _)| is_key(path)).unwrap().clone();
+    let new_text = after.iter().find(|(path, _)| !is_key(path)).unwrap().clone();
+    // Everything that is on the disk after each step: nothing, half a file, the key, half the public part, all of it.
+    let half = |(path, bytes): &(PathBuf, Vec<u8>)| {
+        let name = format!(".{}.new", path.file_name().unwrap().to_str().unwrap());
+        (path.with_file_name(name), bytes[..bytes.len() / 2].to_vec())
+    };
+    let steps: [(&[(PathBuf, Vec<u8>)], Uuid); 5] = [
+        (&[], former.device_id),
+        (&[half(&new_key)], former.device_id),
+        (std::slice::from_ref(&new_key), former.device_id),
+        (&[new_key.clone(), half(&new_text)], former.device_id),
+        (&[new_key.clone(), new_text.clone()], renewed.device_id),
+    ];
+    for (written, expected) in steps {
+        fs::remove_dir_all(dir.path()).unwrap();
+        fs::create_dir(dir.path()).unwrap();
+        for (path, bytes) in before.iter().chain(written) {
+            fs::write(path, bytes).unwrap();
+        }
+        assert_eq!(DeviceIdentity::load(dir.path()).unwrap().unwrap().device_id, expected);
+        // And the next attempt is not in the way of what is left.
+        renewed.save(dir.path()).unwrap();
+        assert_eq!(files(dir.path()).iter().filter(|(path, _)| is_key(path)).count(), 1);
+    }
 }
 
 #[test]

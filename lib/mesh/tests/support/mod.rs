@@ -10,7 +10,7 @@ use synesis_mesh::device::{
     Backoff, Fallback, Tunnel, TunnelConfig, TunnelHandle, TunnelState, TunnelStatus,
 };
 use synesis_mesh::gateway::{
-    Accepted, DeviceConnection, EnrollConnection, GatewayEndpoint, GatewayTls, Session, Tally,
+    Accepted, Dates, DeviceConnection, EnrollConnection, GatewayEndpoint, GatewayTls, Session, Tally,
 };
 use synesis_mesh::identity::{Ca, CaKind, DeviceIdentity, DeviceKey, ReceiptKey, TrustDomain};
 use synesis_mesh::kind::ErrorCode;
@@ -82,9 +82,11 @@ impl Pki {
         GatewayTls {
             chain_pem: self.server_chain.clone(),
             key_pem: Zeroizing::new(self.server_key.clone()),
+            also: Vec::new(),
             device_ca_pem: self.device_ca.certificate_pem(),
             trust_domain: self.domain.clone(),
             reset_seed: Some(Zeroizing::new([7; 32])),
+            dates: Dates::default(),
         }
     }
 
@@ -206,6 +208,7 @@ async fn enrol(desk: &Desk, mut connection: EnrollConnection) {
         certificate_chain: issued.chain.iter().map(|der| der.to_vec().into()).collect(),
         receipt_keys: vec![ReceiptKey { key_id: "k1".into(), public_key: [1; 32] }.into()],
         not_after_s: 0,
+        server_ca: Vec::new(),
     };
     let message = Some(v1::enroll_reply::Message::Enrolled(enrolled));
     connection.reply(v1::EnrollReply { message }).await.unwrap();

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use synesis_ledger::{Price, PriceTable, Rates, SigningKey};
-use synesis_mesh::identity::{Ca, ReceiptKey};
+use synesis_mesh::identity::{Ca, Fingerprint, ReceiptKey};
 use synesis_store::{Recovery, Store, StoreError, chain};
 #[cfg(test)]
 use tokio::sync::oneshot;
@@ -32,8 +32,8 @@ use crate::metrics::StoreCounters;
 
 use super::{
     AccountRecord, AdapterDigest, AdapterQuota, AdapterRecord, Balance, Clock, ControlError, ControlPlane,
-    DeviceRecord, Enrolment, Hold, IssuedToken, NewAccount, NewAdapter, RemovedAdapters, RequestKey,
-    RequestState, Reserve, Settle, Settled, Wanted,
+    Dependency, DeviceRecord, Enrolment, Hold, IssuedToken, NewAccount, NewAdapter, RemovedAdapters,
+    RequestKey, RequestState, Reserve, Settle, Settled, Wanted,
 };
 
 /// The database's name in the store's folder.
@@ -41,7 +41,8 @@ const DATABASE: &str = "gateway.db";
 
 /// What the control plane works with beside its database.
 pub(crate) struct SqliteSettings {
-    pub(crate) device_ca: Ca,
+    /// The one that signs now.
+    pub(crate) device_ca: watch::Receiver<Arc<Ca>>,
     pub(crate) receipt_key: SigningKey,
     pub(crate) rates: Rates,
     pub(crate) prices: BTreeMap<String, Price>,
@@ -58,7 +59,7 @@ pub(crate) struct SqliteControlPlane {
 
 /// What the transactions need; it does not change while the process lives.
 struct Shared {
-    device_ca: Ca,
+    device_ca: watch::Receiver<Arc<Ca>>,
     receipt_key: SigningKey,
     rates: Rates,
     prices: PriceTable,
@@ -76,11 +77,16 @@ impl SqliteControlPlane {
     ) -> Result<(Self, Recovery), ControlError> {
         let (store, recovery) = Store::open_anchored(
             &folder.join(DATABASE),
-            &[chain::SCHEMA, schema::MIGRATION, schema::ADAPTERS],
+            &[chain::SCHEMA, schema::MIGRATION, schema::ADAPTERS, schema::CERTIFICATES],
         )?;
         let SqliteSettings { device_ca, receipt_key, rates, prices, clock } = settings;
         let now_ms = clock.now_ms();
-        let prices = store.write(move |tx| prices::in_force(tx, prices, now_ms)).await?;
+        let first_ca = device_ca.borrow().fingerprint();
+        let prices = store.write(move |tx| {
+            devices::name_issuer(tx, &first_ca)?;
+            prices::in_force(tx, prices, now_ms)
+        });
+        let prices = prices.await?;
         let shared = Shared { device_ca, receipt_key, rates, prices, clock };
         Ok((Self { store, shared: Arc::new(shared), counters: Arc::default() }, recovery))
     }
@@ -169,6 +175,30 @@ impl ControlPlane for SqliteControlPlane {
         let now_ms = self.shared.clock.now_ms();
         self.read(move |conn| devices::token_account(conn, &hash, now_ms)).await?;
         self.write(move |tx, shared| devices::enrol(tx, shared, &hash, &csr_der, &agent)).await
+    }
+
+    async fn renew(
+        &self,
+        device: Uuid,
+        csr_der: &[u8],
+        expired_serial: Option<&str>,
+    ) -> Result<Enrolment, ControlError> {
+        let (csr_der, serial) = (csr_der.to_vec(), expired_serial.map(str::to_owned));
+        self.write(move |tx, shared| devices::renew(tx, shared, device, &csr_der, serial.as_deref())).await
+    }
+
+    async fn pinned(&self, device: Uuid, pinned: &[Fingerprint]) -> Result<(), ControlError> {
+        let pinned = devices::pins(pinned);
+        let ask = pinned.clone();
+        // Mostly it is known, and a read does not queue with those who write.
+        if self.read(move |conn| devices::has_pins(conn, device, &ask)).await? {
+            return Ok(());
+        }
+        self.write(move |tx, _| devices::set_pins(tx, device, &pinned)).await
+    }
+
+    async fn dependencies(&self) -> Result<Vec<Dependency>, ControlError> {
+        self.read(devices::dependencies).await
     }
 
     async fn devices(&self) -> Result<Vec<DeviceRecord>, ControlError> {

@@ -88,3 +88,19 @@ CREATE TABLE adapters (
 
 CREATE INDEX adapters_files ON adapters (account_id, sha256);
 ";
+
+/// Every certificate that was signed for a device, and the server CAs it trusts. Those of before have no issuer on record:
+/// there was only one.
+pub(super) const CERTIFICATES: &str = "
+ALTER TABLE devices ADD COLUMN pinned TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE certificates (
+    device_id    TEXT NOT NULL REFERENCES devices (id),
+    serial       TEXT NOT NULL,
+    issuer       BLOB,
+    issued_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (device_id, serial)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO certificates SELECT id, serial, NULL, enrolled_at_ms FROM devices;
+";

@@ -19,9 +19,9 @@ use super::SimNet;
 use crate::device::dial::{Dial, Dialled};
 use crate::device::{Failure, Fallback, Tunnel, TunnelConfig, TunnelHandle, TunnelState, TunnelStatus};
 use crate::frame::FrameWriter;
-use crate::gateway::{Accepted, GatewayEndpoint, GatewayTls, HandshakeError};
-use crate::identity::{Ca, CaKind, DeviceIdentity, DeviceKey, certificates_from_pem};
-use crate::kind::StreamKind;
+use crate::gateway::{Accepted, Dates, GatewayEndpoint, GatewayTls, HandshakeError};
+use crate::identity::{Ca, CaKind, DeviceIdentity, DeviceKey, WallClock, certificates_from_pem};
+use crate::kind::{ALPN_MESH, StreamKind};
 use crate::stream::{SendHalf, StreamHeader, WorkStream};
 use crate::tls::ClientTls;
 use crate::transport;
@@ -60,9 +60,11 @@ impl World {
         let tls = GatewayTls {
             chain_pem: server.chain_pem,
             key_pem: server.key_pem,
+            also: Vec::new(),
             device_ca_pem: device_ca.certificate_pem(),
             trust_domain: domain.clone(),
             reset_seed: None,
+            dates: Dates::default(),
         };
         let key = DeviceKey::generate().unwrap();
         let device_id = Uuid::new_v4();
@@ -138,7 +140,8 @@ pub(in crate::device) async fn dial_at(
     each: Duration,
     net: &SimNet,
 ) -> Result<Dialled, Failure> {
-    let tls = crate::tls::device(identity).and_then(ClientTls::try_from).unwrap();
+    let tls =
+        crate::tls::device(identity, ALPN_MESH, &WallClock::system()).and_then(ClientTls::try_from).unwrap();
     let gateways = [gateway.to_owned()];
     Dial { gateways: &gateways, tls, each, fallback: &Fallback::Off, head_start: Duration::ZERO }
         .run(net)
