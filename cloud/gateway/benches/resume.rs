@@ -14,7 +14,7 @@ use nix::sys::time::TimeValLike;
 use serde_json::{Value, json};
 use synesis_mesh::device::{Tunnel, TunnelConfig, TunnelHandle, TunnelState, enroll};
 use synesis_mesh::frame::FrameWriter;
-use synesis_mesh::gateway::{Accepted, GatewayEndpoint, GatewayTls, Session};
+use synesis_mesh::gateway::{Accepted, Dates, GatewayEndpoint, GatewayTls, Session};
 use synesis_mesh::identity::{Ca, CaKind};
 use synesis_mesh::kind::StreamKind;
 use synesis_mesh::stream::{SendHalf, StreamHeader, WorkStream};
@@ -133,6 +133,8 @@ impl Link {
             key_pem: server.key_pem,
             device_ca_pem: device_ca.certificate_pem(),
             trust_domain: domain,
+            also: Vec::new(),
+            dates: Dates::default(),
             reset_seed: None,
         };
         let endpoint =

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use synesis_mesh::gateway::GatewayTls;
+use synesis_mesh::gateway::{Dates, GatewayTls};
 use synesis_mesh::identity::{Ca, CaKind, DeviceIdentity, DeviceKey, TrustDomain};
 use uuid::Uuid;
 
@@ -79,6 +79,8 @@ impl Pki {
             key_pem: self.read("server.key").into(),
             device_ca_pem: self.read("device-ca.pem"),
             trust_domain: DOMAIN.parse().expect("a name"),
+            also: Vec::new(),
+            dates: Dates::default(),
             reset_seed: None,
         }
     }

@@ -119,6 +119,9 @@ fn a_second_identity_replaces_the_first_and_its_key() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "identity.json and one key");
 }
 
+/// A file and what is in it.
+type Written = (PathBuf, Vec<u8>);
+
 #[test]
 fn a_power_cut_while_a_renewed_identity_is_stored_leaves_the_former_or_the_new_one() {
     let files = |dir: &std::path::Path| {
@@ -135,11 +138,11 @@ fn a_power_cut_while_a_renewed_identity_is_stored_leaves_the_former_or_the_new_o
     let new_key = after.iter().find(|(path, _)| is_key(path)).unwrap().clone();
     let new_text = after.iter().find(|(path, _)| !is_key(path)).unwrap().clone();
     // Everything that is on the disk after each step: nothing, half a file, the key, half the public part, all of it.
-    let half = |(path, bytes): &(PathBuf, Vec<u8>)| {
+    let half = |(path, bytes): &Written| {
         let name = format!(".{}.new", path.file_name().unwrap().to_str().unwrap());
         (path.with_file_name(name), bytes[..bytes.len() / 2].to_vec())
     };
-    let steps: [(&[(PathBuf, Vec<u8>)], Uuid); 5] = [
+    let steps: [(&[Written], Uuid); 5] = [
         (&[], former.device_id),
         (&[half(&new_key)], former.device_id),
         (std::slice::from_ref(&new_key), former.device_id),
