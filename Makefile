@@ -82,6 +82,10 @@ cuts: ## 100 cuts of 0.1 to 60 s in streaming cloud answers (SYNESIS_CUTS, SYNES
 	SYNESIS_CUTS="$${SYNESIS_CUTS:-100}" SYNESIS_CUT_SECONDS="$${SYNESIS_CUT_SECONDS:-60}" \
 	  $(CARGO) test $(LOCKED) -p synesis-tests --test faults_links -- --nocapture
 
+.PHONY: fuzz
+fuzz: ## Every decoder of a stranger's bytes under libFuzzer, a minute each (FUZZ_SECONDS; FUZZ_TARGETS="frames gguf": some)
+	@fuzz/run
+
 .PHONY: man
 man: ## Generates the man pages and completions of synctl into target/man
 	@$(CARGO) run $(LOCKED) --quiet -p synctl -- man --dir target/man

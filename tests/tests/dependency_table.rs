@@ -34,6 +34,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("synesis-tests", &["synesis-proto"]),
     // Plays thousands of devices for `make bench-tunnel`, with the tunnel's own device side. Nothing imports it.
     ("synesis-load", &["synesis-proto", "synesis-mesh"]),
+    // Feeds garbage to every decoder of a stranger's bytes, for `make fuzz`. Nothing imports it.
+    ("synesis-decoders", &["synesis-proto", "synesis-mesh", "synesis-ledger", "synesis-privacy"]),
 ];
 
 /// Crates that must not be reachable from one of ours at all, by any path, in a normal build.

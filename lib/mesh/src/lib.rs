@@ -8,6 +8,9 @@ pub mod carrier;
 pub mod connection_id;
 pub mod device;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod identity;
 pub mod kind;
@@ -16,5 +19,7 @@ pub mod stream;
 mod patience;
 mod tls;
 mod transport;
+#[cfg(test)]
+mod vectors;
 
 pub use tls::CertificateFault;

@@ -12,9 +12,11 @@ use std::time::SystemTime;
 
 use quinn::TransportErrorCode;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{cipher_suite, default_provider};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
@@ -111,7 +113,22 @@ pub(crate) fn enrolling(ca: &[CertificateDer<'static>], clock: &WallClock) -> Re
     client(ca, None, ALPN_ENROLL, SystemTime::UNIX_EPOCH, clock)
 }
 
-/// `born`: a moment that has passed for certain, whatever the clock says.
+/// What a device checks a gateway with. `born`: a moment that has passed for certain, whatever the clock says.
+pub(crate) fn gateway_verifier(
+    ca: &[CertificateDer<'static>],
+    born: SystemTime,
+    clock: &WallClock,
+) -> Result<impl ServerCertVerifier + 'static, TlsError> {
+    let mut floor = born;
+    for certificate in ca {
+        floor = floor.max(Validity::of(certificate)?.from);
+    }
+    let roots = Arc::new(roots(ca)?);
+    let known = roots.subjects();
+    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider()).build()?;
+    Ok(GatewayVerifier { inner, known, clock: clock.clone(), floor })
+}
+
 fn client(
     ca: &[CertificateDer<'static>],
     certified: Option<CertifiedKey>,
@@ -119,16 +136,8 @@ fn client(
     born: SystemTime,
     clock: &WallClock,
 ) -> Result<ClientConfig, TlsError> {
-    let provider = provider();
-    let mut floor = born;
-    for certificate in ca {
-        floor = floor.max(Validity::of(certificate)?.from);
-    }
-    let roots = Arc::new(roots(ca)?);
-    let known = roots.subjects();
-    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build()?;
-    let verifier = GatewayVerifier { inner, known, clock: clock.clone(), floor };
-    let builder = ClientConfig::builder_with_provider(provider)
+    let verifier = gateway_verifier(ca, born, clock)?;
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
@@ -142,6 +151,17 @@ fn client(
     Ok(config)
 }
 
+/// What a gateway checks devices with.
+pub(crate) fn device_verifier(
+    device_ca: &[CertificateDer<'static>],
+    trust_domain: TrustDomain,
+    dates: &Dates,
+) -> Result<impl ClientCertVerifier + 'static, TlsError> {
+    let chained = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(device_ca)?), provider());
+    let chained = chained.allow_unauthenticated().build()?;
+    Ok(DeviceVerifier { chained, trust_domain, clock: dates.clock.clone(), grace: dates.grace })
+}
+
 /// A gateway, for both protocols; of its certificates, best first, each device is shown the best it can check. Enrolling
 /// devices have no certificate, so none is demanded in the handshake; who speaks the mesh protocol without one is
 /// turned away right after it.
@@ -151,19 +171,12 @@ pub(crate) fn gateway(
     trust_domain: TrustDomain,
     dates: &Dates,
 ) -> Result<ServerConfig, TlsError> {
-    let provider = provider();
-    let chained = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(device_ca)?), provider.clone());
-    let verifier = DeviceVerifier {
-        chained: chained.allow_unauthenticated().build()?,
-        trust_domain,
-        clock: dates.clock.clone(),
-        grace: dates.grace,
-    };
+    let verifier = device_verifier(device_ca, trust_domain, dates)?;
     let mut certified = Vec::with_capacity(certificates.len());
     for (chain, key) in certificates {
         certified.push(CertifiedKey::new(chain, key.signing_key()?));
     }
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(Choices::new(certified)?));

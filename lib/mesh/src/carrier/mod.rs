@@ -12,6 +12,8 @@ use std::sync::Arc;
 use contain::{Contained, contained, contained_async};
 pub(crate) use halves::{RecvStream, SendStream, StreamFault};
 pub use lost::ConnectionLost;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use mux::Record;
 pub(crate) use mux::{Leash, Muxed, Side, Socket};
 
 use crate::kind::ErrorCode;

@@ -174,7 +174,7 @@ async fn exchange(dialled: &Dialled, request: &v1::EnrollRequest) -> Result<v1::
     rx.read().await?.ok_or(FrameError::Truncated)
 }
 
-fn identity(
+pub(crate) fn identity(
     gateway: &str,
     key: DeviceKey,
     ca: Vec<CertificateDer<'static>>,

@@ -26,6 +26,13 @@ pub use fallback::{FALLBACK_PORT, Fallback, Proxy};
 pub use handle::{OpenError, PingError, TunnelHandle};
 pub use status::{TunnelEvent, TunnelState, TunnelStatus};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    pub(crate) use super::enroll::identity;
+    pub(crate) use super::proxy::answer as proxy_answer;
+    pub(crate) use super::renewal::with_certificate;
+}
+
 use std::time::Duration;
 
 use failure::{Failure, Verdict};

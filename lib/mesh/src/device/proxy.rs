@@ -16,7 +16,7 @@ const MAX_CREDENTIALS: u64 = 4 * 1024;
 
 /// Why a proxy gave no way through.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyError {
+pub(crate) enum ProxyError {
     #[error("the file {path} with the proxy's credentials could not be read: {error}", path = .0.display(), error = .1)]
     Credentials(PathBuf, #[source] io::Error),
     #[error("the file {path} holds no user:password", path = .0.display())]
@@ -95,7 +95,7 @@ pub(super) async fn connect(
 }
 
 /// Reads a head, byte by byte: there is one in the life of a connection.
-async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, ProxyError> {
+pub(crate) async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, ProxyError> {
     let mut head = Vec::new();
     loop {
         head.push(stream.read_u8().await?);

@@ -122,7 +122,7 @@ impl Renewal {
 }
 
 /// `identity` with another key and its certificate, which has to be one of the same device, and a later one.
-pub(super) fn with_certificate(
+pub(crate) fn with_certificate(
     identity: &DeviceIdentity,
     key: DeviceKey,
     chain: Vec<Bytes>,

@@ -18,6 +18,8 @@ use driver::{Driver, Opening};
 use hangup::Traffic;
 use pipe::Pipe;
 pub(crate) use pipe::{MuxRecv, MuxSend};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use record::Record;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;

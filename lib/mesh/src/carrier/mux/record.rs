@@ -22,7 +22,7 @@ const CLOSE: u8 = 4;
 
 /// What a record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Record {
+pub(crate) enum Record {
     /// So many bytes of the stream follow.
     Data(usize),
     /// The direction ended as it should.
@@ -37,11 +37,11 @@ pub(super) enum Record {
 
 /// Bytes that are no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadRecord;
+pub(crate) struct BadRecord;
 
 impl Record {
     /// Appends the record; the bytes of [`Self::Data`] are the caller's to append.
-    pub(super) fn encode(&self, out: &mut BytesMut) {
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
         let (kind, len) = match self {
             Self::Data(len) => (DATA, *len),
             Self::End => (END, 0),
@@ -64,7 +64,7 @@ impl Record {
 
     /// Takes a record off the front of `input`, or nothing while it is not whole. Of [`Self::Data`] only the head is
     /// taken.
-    pub(super) fn decode(input: &mut BytesMut) -> Result<Option<Self>, BadRecord> {
+    pub(crate) fn decode(input: &mut BytesMut) -> Result<Option<Self>, BadRecord> {
         let Some([kind, len @ ..]) = input.first_chunk::<HEAD>() else { return Ok(None) };
         let (kind, len) = (*kind, len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)));
         let body = match (kind, len) {
