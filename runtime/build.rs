@@ -5,5 +5,6 @@ fn main() {
     // Linkers of other systems have no such option; there the last bits of an answer may depend on the load.
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo::rustc-link-arg-bins=-Wl,--wrap=llamafile_sgemm");
+        println!("cargo::rustc-link-arg-bins=-Wl,--wrap=ggml_compute_forward_flash_attn_ext");
     }
 }

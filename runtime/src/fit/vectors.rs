@@ -1,6 +1,8 @@
 //! The room that vectors of texts take beside a loaded model: a context of their own, made when it is needed.
 
-use super::{Available, Bound, CONTEXT_STEP, MemoryEstimate, NUMBER, Size, Unit, cache, per_token};
+use super::{
+    Available, Bound, CACHE_NUMBER, CONTEXT_STEP, MemoryEstimate, NUMBER, Size, Unit, cache, per_token,
+};
 use crate::gguf::ModelHeader;
 
 /// Tokens of a batch that are computed at once where an input can be cut. The library computes the logits of every
@@ -57,15 +59,14 @@ pub fn estimate_vectors(header: &ModelHeader, room: &VectorRoom) -> MemoryEstima
     let (shape, batch) = (&header.shape, u64::from(room.batch));
     let tokens = u64::from(room.tokens).next_multiple_of(CONTEXT_STEP);
     let cache = if header.encoder { 0 } else { cache(shape, tokens, u64::from(room.parallel)) };
-    let heads = shape.layers.iter().map(|layer| layer.heads).max().unwrap_or(0);
-    // Every token of the batch against the whole of its sequence, before and after the softmax.
-    let scores = heads.saturating_mul(tokens).saturating_mul(batch).saturating_mul(2);
+    // Of every token of the batch for the whole of its sequence: a float and a half float. Flash attention keeps no scores.
+    let mask = tokens.saturating_mul(batch).saturating_mul(NUMBER + CACHE_NUMBER);
     // In the graph and where they are read; an encoder has the latter all the same.
     let logits = shape.vocabulary.saturating_mul(batch).saturating_mul(if header.encoder { 1 } else { 2 });
     let width = header.vector_width.unwrap_or(0).saturating_mul(batch).saturating_mul(2);
     let activations = per_token(shape).saturating_mul(batch);
-    let numbers = [scores, logits, width].into_iter().fold(activations, u64::saturating_add);
-    let compute = numbers.saturating_mul(NUMBER);
+    let numbers = activations.saturating_add(logits).saturating_add(width);
+    let compute = numbers.saturating_mul(NUMBER).saturating_add(mask);
     MemoryEstimate { weights: 0, cache, compute, total: cache.saturating_add(compute), available: 0 }
 }
 

@@ -6,12 +6,11 @@
 //!
 //! - One buffer per sequence (`kv_unified = false`) is needed: the order of sums depends on the places of the
 //!   cells.
-//! - Flash attention is off on the CPU: it takes other paths for a token alone than for several sequences from
-//!   512 cells on, and for 64 and more tokens of a prompt. Without it the same work costs the same time at the
-//!   windows this runtime is for.
+//! - Flash attention has other ways for a token alone than for several sequences from 512 cells on, and for 64 and
+//!   more tokens of a prompt. `src/exact.rs` of the binary takes the one that computes each row by itself.
 //! - The library's matrix kernel for two and more columns (`llamafile_sgemm`) sums in another order than the one
-//!   for a single column. `src/exact.rs` of the binary keeps it from the matrices where both kinds occur: those
-//!   of the attention, and those of adapters. Q4_1, Q5_1 and the K quantisations never use it; weights in the
+//!   for a single column. `src/exact.rs` keeps it from the matrices where both kinds occur: those of
+//!   adapters, and those of an attention that is not flash attention. Q4_1, Q5_1 and the K quantisations never use it; weights in the
 //!   types that do (F16, Q8_0, ...) may differ in the last bits between a batch of one and a batch of several.
 
 use std::collections::BTreeMap;
@@ -115,9 +114,6 @@ impl Context {
         parameters.n_threads = threads;
         parameters.n_threads_batch = threads;
         parameters.kv_unified = false;
-        if cfg!(not(any(feature = "cuda", feature = "vulkan", feature = "metal"))) {
-            parameters.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_DISABLED;
-        }
         // The old part of a sliding window is needed again when a sequence is cut back.
         parameters.swa_full = true;
         parameters.no_perf = true;
